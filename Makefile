@@ -1,0 +1,51 @@
+# Every target sets up what it needs in .venv; a second run starts in seconds.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help demo test check lint types format bench lock clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
+
+demo: .venv/local.stamp  ## run the main job on the embedded broker and ClickHouse, and report
+	@$(BIN)/touchstream demo
+
+test: .venv/dev.stamp  ## run every test
+	@$(BIN)/python -m pytest
+
+check: lint types  ## lint and types
+
+lint: .venv/dev.stamp
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: .venv/dev.stamp
+	@$(BIN)/mypy -p touchstream.streams -p touchstream.agents -p touchstream.schemas
+	@$(BIN)/mypy tests benchmarks
+
+format: .venv/dev.stamp  ## format the code
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+bench: .venv/local.stamp  ## events per second and latency of the whole stack on this machine
+	@$(BIN)/python benchmarks/pipeline.py
+
+lock: .venv/dev.stamp  ## pin all dependencies anew
+	@$(PIP) install uv==0.13.9
+	@for extra in "runtime" "local --extra local" "dev --extra local --extra dev"; do set -- $$extra; name=$$1; shift; \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $$* pyproject.toml -o requirements/$$name.txt; done
+
+clean:  ## remove the environment and all local state
+	rm -rf .venv .touchstream .mypy_cache .ruff_cache .pytest_cache
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "touchstream needs Python 3.11 or newer; say which: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+.venv/%.stamp: requirements/%.txt pyproject.toml | .venv/bin/python
+	@echo "installing $* packages into .venv ..."
+	@$(PIP) install --require-hashes -r requirements/$*.txt
+	@$(PIP) install --no-deps --editable .
+	@touch $@

@@ -1,0 +1,1 @@
+"""Contracts, no behaviour: Avro schemas, the metric catalogue and the ClickHouse migrations."""

@@ -1,0 +1,1 @@
+"""How records move: settings, topics, codecs, transport, state, positions, writers, commands."""

@@ -1,0 +1,136 @@
+"""Settings: read once from `TOUCHSTREAM_*` variables, secret files and a TOML file, then frozen.
+
+Order, strongest first: arguments, environment, files in the secrets directory (`TOUCHSTREAM_SECRETS_DIR`,
+default `/run/secrets`), the TOML file named by `TOUCHSTREAM_CONFIG` (default `touchstream.toml`), defaults.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from touchstream.streams.errors import ConfigurationError
+
+PREFIX = "TOUCHSTREAM_"
+LOCAL_IDENTITY_KEY = "local-only-identity-key"
+
+
+class Settings(BaseSettings):
+    """What can be set; every field is the variable `TOUCHSTREAM_<NAME>` and the TOML key `<name>`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    profile: Literal["local", "production"] = "local"
+    """`production` refuses the local identity key."""
+    kafka_bootstrap_servers: str = Field("127.0.0.1:9092", min_length=3)
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    kafka_username: str = ""
+    kafka_password: SecretStr = SecretStr("")
+    kafka_ca_file: Path | None = None
+    kafka_idempotence: bool = True
+    """Off only for brokers without idempotent producers for every client (the embedded one)."""
+    group: str = Field("touchstream", pattern=r"^[A-Za-z0-9._-]+$")
+    """Name of the worker group: Kafka consumer group and prefix of nothing else."""
+    topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]*$")
+    partitions: int = Field(4, ge=1, le=1024)
+    """Partitions of every topic; fixed once the topics exist."""
+    replication_factor: int = Field(1, ge=1, le=9)
+    session_timeout_seconds: float = Field(10.0, ge=1)
+    rebalance_timeout_seconds: float = Field(20.0, ge=1)
+    schema_registry_url: str | None = None
+
+    clickhouse_url: str = Field("http://127.0.0.1:8123", pattern=r"^https?://")
+    clickhouse_database: str = Field("touchstream", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    clickhouse_user: str = "default"
+    clickhouse_password: SecretStr = SecretStr("")
+
+    identity_key: SecretStr = SecretStr(LOCAL_IDENTITY_KEY)
+    """Key of the hash that turns identifiers into tokens; changing it changes every token."""
+    default_region: str = Field("US", pattern=r"^[A-Z]{2}$")
+    """Region of phone numbers written without a country code."""
+    horizon_past_days: int = Field(36_525, ge=1)
+    horizon_future_seconds: int = Field(86_400, ge=0)
+    max_payload_bytes: int = Field(262_144, ge=1024, le=4 << 20)
+
+    chunk_records: int = Field(4_000, ge=1, le=100_000)
+    flush_rows: int = Field(10_000, ge=1)
+    flush_seconds: float = Field(0.5, gt=0, le=60)
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(9464, ge=0, le=65_535)
+    """Port of `/metrics`; 0 turns it off."""
+    stall_seconds: float = Field(120.0, ge=5)
+    """A partition that makes no progress for this long with work waiting ends the worker."""
+    data_directory: Path = Path(".touchstream")
+    """Where the embedded stack keeps its files."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _production_needs_secrets(self) -> "Settings":
+        if self.profile == "production" and self.identity_key.get_secret_value() == (
+            LOCAL_IDENTITY_KEY
+        ):
+            raise ValueError(
+                f"{PREFIX}IDENTITY_KEY must be set to a secret of its own in the production profile"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the TOML file behind environment and secret files."""
+        toml = TomlConfigSettingsSource(settings_cls, _config_file())
+        return init_settings, env_settings, file_secret_settings, toml
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read all sources once; raises ConfigurationError naming each wrong setting."""
+    _refuse_unknown_variables()
+    directory = Path(os.environ.get(PREFIX + "SECRETS_DIR", "/run/secrets"))
+    try:
+        return Settings(
+            _secrets_dir=directory if directory.is_dir() else None,
+            **overrides,  # type: ignore[arg-type]
+        )
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error)) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{_config_file()} is not valid TOML: {error}") from None
+
+
+def _config_file() -> Path | None:
+    named = os.environ.get(PREFIX + "CONFIG")
+    if named and not Path(named).is_file():
+        raise ConfigurationError(f"{PREFIX}CONFIG names {named}, which is not a file")
+    default = Path("touchstream.toml")
+    return Path(named) if named else default if default.is_file() else None
+
+
+def _refuse_unknown_variables() -> None:
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known |= {PREFIX + "CONFIG", PREFIX + "SECRETS_DIR"}
+    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        raise ConfigurationError(f"unknown setting {', '.join(unknown)}: see `touchstream doctor`")
+
+
+def _explain(error: ValidationError) -> str:
+    parts = []
+    for problem in error.errors(include_url=False):
+        name = PREFIX + str(problem["loc"][0]).upper() + ": " if problem["loc"] else ""
+        parts.append(name + problem["msg"].removeprefix("Value error, "))
+    return "wrong setting: " + "; ".join(parts)

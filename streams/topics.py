@@ -1,0 +1,61 @@
+"""Every topic, declared once: its name, its retention, and which partition a key belongs to."""
+
+from dataclasses import dataclass
+
+CHANNELS = (
+    "web",
+    "chat",
+    "phone",
+    "social",
+    "survey",
+    "purchase",
+    "email",
+    "sms",
+    "in_person",
+    "employee",
+)
+
+IDENTITY = "cx.identity"
+CUSTOMER = "cx.customer"
+DEAD_LETTER = "touchpoints.dead-letter"
+
+
+def touchpoint_topic(channel: str) -> str:
+    """Name of the topic that platform teams publish `channel` to."""
+    return f"touchpoints.{channel}"
+
+
+def state_topic(agent: str) -> str:
+    """Name of the compacted changelog of an agent's state."""
+    return f"cx.state.{agent}"
+
+
+TOUCHPOINTS = tuple(touchpoint_topic(channel) for channel in CHANNELS)
+STATES = (state_topic("stitch"), state_topic("profile"))
+
+DAY_MS = 86_400_000
+BATCH_BYTES = 8 << 20
+"""Largest record batch that touchstream writes; `max.message.bytes` of its topics is above it."""
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """A topic to create: logical name and topic configuration."""
+
+    name: str
+    config: dict[str, str]
+
+
+def topic_specs() -> list[TopicSpec]:
+    """All topics in creation order."""
+    room = {"max.message.bytes": str(BATCH_BYTES + (1 << 20))}
+    week = {**room, "retention.ms": str(7 * DAY_MS)}
+    compacted = {**room, "cleanup.policy": "compact", "min.compaction.lag.ms": "3600000"}
+    specs = [TopicSpec(name, week) for name in (*TOUCHPOINTS, IDENTITY, CUSTOMER)]
+    specs.append(TopicSpec(DEAD_LETTER, {**room, "retention.ms": str(30 * DAY_MS)}))
+    return specs + [TopicSpec(name, compacted) for name in STATES]
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Partition of a key whose bytes are already uniformly distributed (a keyed hash)."""
+    return int.from_bytes(key[:8], "big") % partitions
