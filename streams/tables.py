@@ -1,0 +1,153 @@
+"""The ClickHouse tables that agents write: columns and types, in the order of the row tuples.
+
+The same tables are created by `schemas/clickhouse/*.sql`; a test compares the two.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that agents insert into; rows are tuples in the order of `columns`."""
+
+    name: str
+    columns: tuple[tuple[str, str], ...]
+
+    @property
+    def column_names(self) -> list[str]:
+        """Names in row order."""
+        return [name for name, _ in self.columns]
+
+    @property
+    def column_types(self) -> list[str]:
+        """ClickHouse types in row order."""
+        return [kind for _, kind in self.columns]
+
+
+TEXT = "String"
+WORD = "LowCardinality(String)"
+MOMENT = "DateTime64(3, 'UTC')"
+
+FACTS = Table(
+    "touchpoint_facts",
+    (
+        ("identity", TEXT),
+        ("channel", WORD),
+        ("event_id", TEXT),
+        ("customer_id", TEXT),
+        ("occurred_at", MOMENT),
+        ("received_at", MOMENT),
+        ("action", WORD),
+        ("account_id", TEXT),
+        ("session_id", TEXT),
+        ("campaign", WORD),
+        ("locale", WORD),
+        ("consent", "Map(LowCardinality(String), Bool)"),
+        ("value_e4", "Nullable(Int64)"),
+        ("currency", WORD),
+        ("order_id", TEXT),
+        ("quantity", "Nullable(Int64)"),
+        ("question", WORD),
+        ("score", "Nullable(Float64)"),
+        ("scale_min", "Nullable(Float64)"),
+        ("scale_max", "Nullable(Float64)"),
+        ("about_channel", WORD),
+        ("conversation_id", TEXT),
+        ("queue", WORD),
+        ("topic", WORD),
+        ("agent_id", WORD),
+        ("wait_ms", "Nullable(Int64)"),
+        ("handle_ms", "Nullable(Int64)"),
+        ("resolved", "Nullable(Bool)"),
+        ("text", TEXT),
+        ("details", "Map(LowCardinality(String), String)"),
+        ("properties", "Map(String, String)"),
+        ("source_partition", "Int32"),
+        ("source_offset", "Int64"),
+        ("precedence", "UInt64"),
+    ),
+)
+"""One row a touchpoint; of duplicates (same identity, channel and event id) the highest
+`precedence` stays, which is the first to arrive. `value_e4` is money in ten-thousandths."""
+
+IDENTITIES = Table(
+    "identity_states",
+    (
+        ("identity", TEXT),
+        ("kind", WORD),
+        ("customer_id", TEXT),
+        ("first_seen_at", MOMENT),
+        ("changed_at", MOMENT),
+        ("version", "UInt64"),
+    ),
+)
+"""Which customer an identity belongs to; the highest `version` is the truth."""
+
+CUSTOMERS = Table(
+    "customer_states",
+    (
+        ("customer_id", TEXT),
+        ("identities", "Array(String)"),
+        ("identity_kinds", "Array(LowCardinality(String))"),
+        ("account_id", TEXT),
+        ("first_touch_at", "Nullable(DateTime64(3, 'UTC'))"),
+        ("first_touch_channel", WORD),
+        ("first_touch_campaign", WORD),
+        ("last_touch_at", "Nullable(DateTime64(3, 'UTC'))"),
+        ("last_touch_channel", WORD),
+        ("last_touch_campaign", WORD),
+        ("touchpoints", "UInt64"),
+        ("touchpoints_by_channel", "Map(LowCardinality(String), UInt64)"),
+        ("contacts", "UInt64"),
+        ("orders", "UInt64"),
+        ("revenue_e4", "Int64"),
+        ("last_order_at", "Nullable(DateTime64(3, 'UTC'))"),
+        ("last_csat", "Nullable(Float64)"),
+        ("last_nps", "Nullable(Float64)"),
+        ("last_ces", "Nullable(Float64)"),
+        ("changed_at", MOMENT),
+        ("version", "UInt64"),
+        ("is_deleted", "UInt8"),
+    ),
+)
+"""The single customer view; the highest `version` is the truth, `is_deleted` marks a customer
+that was merged away."""
+
+PANES = Table(
+    "metric_panes",
+    (
+        ("metric", WORD),
+        ("dimension", WORD),
+        ("member", WORD),
+        ("resolution", WORD),
+        ("start", "DateTime('UTC')"),
+        ("shard", "UInt16"),
+        ("n", "Int64"),
+        ("total", "Int64"),
+        ("squares", "Int64"),
+        ("version", "UInt64"),
+    ),
+)
+"""Additive panes by event time (`minute`, `hour`, `day`), one row a shard (customer partition):
+number of measurements, their sum and the sum of their squares, in the metric's own scale."""
+
+DEAD_LETTERS = Table(
+    "dead_letter_records",
+    (
+        ("topic", WORD),
+        ("source", "UInt64"),
+        ("partition", "Int32"),
+        ("offset", "Int64"),
+        ("reason", WORD),
+        ("detail", TEXT),
+        ("received_at", MOMENT),
+        ("key", TEXT),
+        ("value", TEXT),
+    ),
+)
+"""Rejected records with their original bytes; `source` tells topics of the same name apart."""
+
+TABLES = (FACTS, IDENTITIES, CUSTOMERS, PANES, DEAD_LETTERS)
