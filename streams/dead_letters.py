@@ -1,6 +1,10 @@
-"""Why a record was rejected: the reasons, declared once."""
+"""Why a record was rejected, and how it is kept: reasons, headers and row, declared once."""
 
 from enum import StrEnum
+
+from touchstream.streams.errors import PoisonError
+from touchstream.streams.records import Headers, Record
+from touchstream.streams.tables import Row
 
 
 class Reason(StrEnum):
@@ -15,3 +19,30 @@ class Reason(StrEnum):
     MISSING_IDENTIFIER = "missing_identifier"
     INVALID_VALUE = "invalid_value"
     OUTSIDE_HORIZON = "outside_horizon"
+
+
+def dead_letter_headers(record: Record, error: PoisonError) -> Headers:
+    """Headers of the dead letter: where the record stood and why it was rejected."""
+    return (
+        ("reason", error.reason.encode()),
+        ("detail", error.detail.encode()),
+        ("topic", record.topic.encode()),
+        ("partition", str(record.partition).encode()),
+        ("offset", str(record.offset).encode()),
+        ("timestamp_ms", str(record.timestamp_ms).encode()),
+    )
+
+
+def dead_letter_row(record: Record, error: PoisonError, source: int) -> Row:
+    """Row of `tables.DEAD_LETTERS`."""
+    return (
+        record.topic,
+        source,
+        record.partition,
+        record.offset,
+        str(error.reason),
+        error.detail,
+        record.timestamp_ms,
+        record.key or b"",
+        record.value or b"",
+    )

@@ -1,10 +1,10 @@
 """Every error touchstream raises on purpose.
 
-    TouchstreamError
-    ├── ConfigurationError   a setting, file or environment is wrong: stop and say what to do
-    ├── TransientError       the outside world is unavailable: retry the same thing
-    ├── PoisonError          a record can never be processed: dead letter with its reason
-    └── OwnershipLost        another worker has claimed the partition: stop writing to it
+TouchstreamError
+├── ConfigurationError   a setting, file or environment is wrong: stop and say what to do
+├── TransientError       the outside world is unavailable: retry the same thing
+├── PoisonError          a record can never be processed: dead letter with its reason
+└── OwnershipLost        another worker has claimed the partition: stop writing to it
 """
 
 

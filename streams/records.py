@@ -1,6 +1,9 @@
 """The nouns of the pipeline: what is read from a log, what is written to one, and its position."""
 
+from struct import Struct
 from typing import NamedTuple
+
+Headers = tuple[tuple[str, bytes], ...]
 
 
 class Record(NamedTuple):
@@ -12,6 +15,16 @@ class Record(NamedTuple):
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
+
+
+class Message(NamedTuple):
+    """A record to append to a partition of a topic (logical name)."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
 
 
 class Position(NamedTuple):
@@ -27,10 +40,15 @@ class Position(NamedTuple):
     sequence: int
 
 
-class Message(NamedTuple):
-    """A record to append: logical topic, partition, key, value, and headers if any."""
+_POSITION = Struct(">QIQI")
+POSITION_BYTES = _POSITION.size
 
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes | None
+
+def frame(position: Position, body: bytes) -> bytes:
+    """Value of an internal record: its position, then its body."""
+    return _POSITION.pack(*position) + body
+
+
+def position_of(value: bytes) -> Position:
+    """Position of an internal record; raises struct.error when the value is too short."""
+    return Position._make(_POSITION.unpack_from(value))

@@ -1,7 +1,8 @@
 """Settings: read once from `TOUCHSTREAM_*` variables, secret files and a TOML file, then frozen.
 
-Order, strongest first: arguments, environment, files in the secrets directory (`TOUCHSTREAM_SECRETS_DIR`,
-default `/run/secrets`), the TOML file named by `TOUCHSTREAM_CONFIG` (default `touchstream.toml`), defaults.
+Order, strongest first: arguments, environment, files in the secrets directory
+(`TOUCHSTREAM_SECRETS_DIR`, default `/run/secrets`), the TOML file named by `TOUCHSTREAM_CONFIG`
+(default `touchstream.toml`), defaults.
 """
 
 import os
@@ -16,7 +17,6 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
-
 from touchstream.streams.errors import ConfigurationError
 
 PREFIX = "TOUCHSTREAM_"
@@ -24,7 +24,7 @@ LOCAL_IDENTITY_KEY = "local-only-identity-key"
 
 
 class Settings(BaseSettings):
-    """What can be set; every field is the variable `TOUCHSTREAM_<NAME>` and the TOML key `<name>`."""
+    """What can be set: each field is a variable `TOUCHSTREAM_<NAME>` and a TOML key `<name>`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     kafka_idempotence: bool = True
     """Off only for brokers without idempotent producers for every client (the embedded one)."""
     group: str = Field("touchstream", pattern=r"^[A-Za-z0-9._-]+$")
-    """Name of the worker group: Kafka consumer group and prefix of nothing else."""
+    """Name of the worker group, which is the Kafka consumer group."""
     topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]*$")
     partitions: int = Field(4, ge=1, le=1024)
     """Partitions of every topic; fixed once the topics exist."""
@@ -67,8 +67,6 @@ class Settings(BaseSettings):
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(9464, ge=0, le=65_535)
     """Port of `/metrics`; 0 turns it off."""
-    stall_seconds: float = Field(120.0, ge=5)
-    """A partition that makes no progress for this long with work waiting ends the worker."""
     data_directory: Path = Path(".touchstream")
     """Where the embedded stack keeps its files."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

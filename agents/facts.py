@@ -1,0 +1,113 @@
+"""From a touch to its row of facts: which fields have a column, and what the rest becomes."""
+
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+from touchstream.agents.messages import Event, Token, Touch, customer_name
+from touchstream.streams.tables import Row
+
+FIRST = 1 << 63
+PROMOTED = {
+    "value",
+    "currency",
+    "order_id",
+    "quantity",
+    "question",
+    "score",
+    "scale_min",
+    "scale_max",
+    "about_channel",
+    "queue",
+    "topic",
+    "agent_id",
+    "wait_ms",
+    "handle_ms",
+    "resolved",
+    "text",
+    "conversation_id",
+    "call_id",
+    "comment",
+    "staff_id",
+}
+"""Fields with a column; `call_id`, `comment` and `staff_id` share one with their like."""
+
+
+def ten_thousandths(value: float | None) -> int | None:
+    """Money as an exact integer of 1/10,000."""
+    return None if value is None else round(value * 10_000)
+
+
+def event_key(channel: str, event_id: str) -> int:
+    """64-bit key of a touchpoint within its identity: channel (the source) and event id."""
+    digest = blake2b(f"{channel}\0{event_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def event_of(touch: Touch) -> Event:
+    """What the customer view needs of a touch."""
+    get = touch.fields.get
+    return Event(
+        touch.occurred_at,
+        touch.channel,
+        touch.action,
+        touch.campaign,
+        touch.account_id,
+        get("about_channel"),
+        get("question"),
+        get("score"),
+        get("scale_min"),
+        get("scale_max"),
+        ten_thousandths(get("value")),
+        get("handle_ms"),
+    )
+
+
+def fact_row(touch: Touch, identity: Token, customer: Token, partition: int, offset: int) -> Row:
+    """Row of `tables.FACTS`; of duplicates the first in the log has the highest precedence."""
+    get = touch.fields.get
+    return (
+        identity.hex(),
+        touch.channel,
+        touch.event_id,
+        customer_name(customer),
+        touch.occurred_at,
+        touch.received_at,
+        touch.action,
+        touch.account_id or "",
+        touch.session_id or "",
+        touch.campaign or "",
+        touch.locale or "",
+        touch.consent,
+        ten_thousandths(get("value")),
+        get("currency", ""),
+        get("order_id", ""),
+        get("quantity"),
+        get("question", ""),
+        get("score"),
+        get("scale_min"),
+        get("scale_max"),
+        get("about_channel", ""),
+        get("conversation_id") or get("call_id") or "",
+        get("queue", ""),
+        get("topic", ""),
+        get("agent_id") or get("staff_id") or "",
+        get("wait_ms"),
+        get("handle_ms"),
+        get("resolved"),
+        get("text") or get("comment") or "",
+        details(touch.fields),
+        touch.properties,
+        partition,
+        offset,
+        FIRST - offset,
+    )
+
+
+def details(fields: dict[str, Any]) -> dict[str, str]:
+    """Fields without a column of their own, as text; structures as JSON."""
+    return {
+        name: value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        for name, value in fields.items()
+        if name not in PROMOTED
+    }

@@ -1,0 +1,56 @@
+"""The single customer view: a pure function of a customer's activities."""
+
+from touchstream.agents.activity import Customer, add_to, join_totals
+from touchstream.agents.messages import Event, Token, Totals, customer_name
+from touchstream.streams.tables import Row
+
+
+def totals_of(customer: Customer) -> Totals:
+    """Totals over all identities, recent and folded events together."""
+    totals = Totals({}, answers={})
+    for activity in customer.identities.values():
+        for event in activity.events.values():
+            add_to(totals, event)
+    for activity in customer.identities.values():
+        totals = join_totals(totals, activity.folded) or totals
+    return totals
+
+
+def account_of(customer: Customer) -> str:
+    """Account of the latest event that names one."""
+    named = [(e.occurred_at, e.account_id) for e in customer.events if e.account_id is not None]
+    return max(named)[1] if named else ""
+
+
+def customer_row(name: Token, customer: Customer) -> Row:
+    """Row of `tables.CUSTOMERS`; a customer without identities was merged away."""
+    totals = totals_of(customer)
+    identities = sorted((i.hex(), activity.kind) for i, activity in customer.identities.items())
+    answers = {question: score for question, (_, score) in totals.answers.items()}
+    return (
+        customer_name(name),
+        [identity for identity, _ in identities],
+        [kind for _, kind in identities],
+        account_of(customer),
+        *_touch(totals.first),
+        *_touch(totals.last),
+        sum(totals.touchpoints.values()),
+        totals.touchpoints,
+        totals.contacts,
+        totals.orders,
+        totals.revenue_e4,
+        totals.last_order_at,
+        answers.get("csat"),
+        answers.get("nps"),
+        answers.get("ces"),
+        customer.changed_at,
+        customer.version,
+        int(not customer.identities),
+    )
+
+
+def _touch(event: Event | None) -> tuple[int | None, str, str]:
+    """Time, channel and campaign of a first or last touch."""
+    if event is None:
+        return None, "", ""
+    return event.occurred_at, event.channel, event.campaign or ""

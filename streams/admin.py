@@ -1,0 +1,103 @@
+"""Topics on the broker: created with their settings, checked, and identified."""
+
+from collections.abc import Collection
+from concurrent.futures import Future
+from hashlib import blake2b
+from typing import Any
+
+from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, NewTopic
+from touchstream.streams.errors import ConfigurationError, TransientError
+from touchstream.streams.kafka_config import kafka_config
+from touchstream.streams.settings import Settings
+from touchstream.streams.topics import topic_specs
+
+TIMEOUT_SECONDS = 10.0
+
+
+def admin_client(settings: Settings) -> AdminClient:
+    """Administrative client; no connection is made yet."""
+    quiet = {"log_level": 0, "socket.connection.setup.timeout.ms": 5000}
+    return AdminClient({**kafka_config(settings), **quiet})
+
+
+def apply_topics(settings: Settings) -> list[str]:
+    """Create the topics that are missing; returns their names, changes no topic that exists.
+
+    Raises TransientError when Kafka cannot be reached and ConfigurationError when a topic exists
+    with another number of partitions.
+    """
+    client = admin_client(settings)
+    existing = partition_counts(client, settings)
+    wanted = {settings.topic_prefix + spec.name: spec for spec in topic_specs()}
+    wrong = {
+        n: existing[n]
+        for n in wanted
+        if existing.get(n, settings.partitions) != settings.partitions
+    }
+    if wrong:
+        raise ConfigurationError(
+            f"topics exist with another number of partitions: {wrong}; set TOUCHSTREAM_PARTITIONS"
+            " to that number, or use another TOUCHSTREAM_TOPIC_PREFIX"
+        )
+    missing = [
+        NewTopic(name, settings.partitions, settings.replication_factor, config=spec.config)
+        for name, spec in wanted.items()
+        if name not in existing
+    ]
+    if missing:
+        for created in client.create_topics(missing).values():
+            _result(created, settings)
+    return [topic.topic for topic in missing]
+
+
+def partition_counts(client: AdminClient, settings: Settings) -> dict[str, int]:
+    """Number of partitions of every topic; raises TransientError when Kafka does not answer."""
+    try:
+        topics = client.list_topics(timeout=TIMEOUT_SECONDS).topics
+    except KafkaException as error:
+        raise unreachable(settings, error) from None
+    return {name: len(topic.partitions) for name, topic in topics.items()}
+
+
+def topic_sources(settings: Settings, topics: Collection[str]) -> dict[str, int]:
+    """A number for each topic as it exists now, from Kafka's topic id.
+
+    A topic that was deleted and created again has another number, so that its records are not
+    taken for replays of its predecessor's.
+    """
+    client = admin_client(settings)
+    names = TopicCollection([settings.topic_prefix + topic for topic in topics])
+    described = client.describe_topics(names, request_timeout=TIMEOUT_SECONDS)
+    prefix = len(settings.topic_prefix)
+    return {
+        name[prefix:]: _source(name, str(_result(found, settings).topic_id))
+        for name, found in described.items()
+    }
+
+
+def _source(name: str, topic_id: str) -> int:
+    digest = blake2b(f"{name}\0{topic_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def _result(future: "Future[Any]", settings: Settings) -> Any:
+    try:
+        return future.result()
+    except KafkaException as error:
+        code = error.args[0].name()
+        if code == "TOPIC_ALREADY_EXISTS":
+            return None
+        if code == "UNKNOWN_TOPIC_OR_PART":
+            raise ConfigurationError("topics are missing: run `touchstream topics apply`") from None
+        if code.startswith("_"):
+            raise unreachable(settings, error) from None
+        raise ConfigurationError(f"Kafka refused: {error.args[0].str()}") from None
+
+
+def unreachable(settings: Settings, error: Exception) -> TransientError:
+    """The error that says where Kafka was looked for."""
+    return TransientError(
+        f"Kafka does not answer at {settings.kafka_bootstrap_servers}: start it, or set"
+        f" TOUCHSTREAM_KAFKA_BOOTSTRAP_SERVERS ({error})"
+    )

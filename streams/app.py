@@ -1,0 +1,138 @@
+"""The Faust app of a worker: agents over chunks, one lane a partition, our own delivery rules.
+
+Raw bytes in, one agent a topic set with concurrency 1, no Faust tables, nothing acknowledged by
+Faust itself: a chunk is acknowledged by its lane, when it is durable.
+"""
+
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, cast
+
+import faust
+from faust.types import TP
+from touchstream.streams import chunk_transport
+from touchstream.streams.chunk_transport import Chunk, ChunkConsumer
+from touchstream.streams.lane import Ports
+from touchstream.streams.lanes import Lanes, Place, Work
+from touchstream.streams.records import Record
+from touchstream.streams.settings import Settings
+from touchstream.streams.stage import Stage
+from touchstream.streams.telemetry import Telemetry
+
+STOP_SECONDS = 8.0
+
+
+class App(Protocol):
+    """What an agent attaches itself to."""
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of the worker."""
+
+    def run(self, stage: Stage, topics: Sequence[str], *, stateful: bool = True) -> None:
+        """Run a stage over all partitions of the topics that this worker is assigned."""
+
+
+class FaustApp:
+    """Stages as Faust agents."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ports: Ports,
+        telemetry: Telemetry,
+        close: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`close` is awaited when the last chunk is done."""
+        chunk_transport.register()
+        self.settings = settings
+        self.faust = faust.App(settings.group, **faust_settings(settings))
+        self.lanes = Lanes(ports, self)
+        self._telemetry = telemetry
+        self._close = close
+        self._agents: dict[str, str] = {}
+        self.faust.on_partitions_revoked.connect(self._on_revoked)
+        self.faust.on_partitions_assigned.connect(self._on_assigned)
+        self.faust.on_before_shutdown.connect(self._on_shutdown)
+
+    def run(self, stage: Stage, topics: Sequence[str], *, stateful: bool = True) -> None:
+        """Run a stage as a Faust agent."""
+        names = [self.settings.topic_prefix + topic for topic in topics]
+        self._agents.update(dict.fromkeys(topics, stage.name))
+        raw: dict[str, Any] = {"key_type": bytes, "value_type": bytes}
+        raw |= {"key_serializer": "raw", "value_serializer": "raw"}
+
+        async def agent(chunks: Any) -> None:
+            async for chunk in chunks.noack().events():
+                place, work = self._work(chunk)
+                self.lanes.put(stage, stateful, place, work)
+
+        self.faust.agent(self.faust.topic(*names, **raw), name=stage.name)(agent)
+
+    async def seek_back(self, place: Place, offset: int) -> None:
+        """Read a partition again from `offset`."""
+        topic, partition = place
+        tp = TP(self.settings.topic_prefix + topic, partition)
+        await cast(ChunkConsumer, self.faust.consumer).seek_back(tp, offset)
+
+    def _work(self, event: Any) -> tuple[Place, Work]:
+        chunk: Chunk = event.value
+        topic, partition = self._place(event.message.tp)
+        records = [
+            Record(topic, partition, r.offset, r.timestamp, r.key, r.value) for r in chunk.records
+        ]
+        lag = chunk.highwater - records[-1].offset - 1
+        self._telemetry.lag(self._agents[topic], topic, partition, lag)
+        return (topic, partition), Work(records, event.ack)
+
+    def _place(self, tp: TP) -> Place:
+        return tp.topic[len(self.settings.topic_prefix) :], tp.partition
+
+    async def _on_revoked(self, app: Any, /, *tps: Any, **kwargs: Any) -> None:
+        await self.lanes.revoke([self._place(tp) for tp in tps[0]])
+
+    async def _on_assigned(self, app: Any, /, *tps: Any, **kwargs: Any) -> None:
+        self.lanes.assign(self._place(tp) for tp in tps[0])
+
+    async def _on_shutdown(self, app: Any, /, *args: Any, **kwargs: Any) -> None:
+        await self.lanes.stop(STOP_SECONDS)
+        await self._close()
+
+
+def faust_settings(settings: Settings) -> dict[str, Any]:
+    """Faust's own settings: no web server, no tables, no leader topic, no topic creation."""
+    return {
+        "broker": [f"{chunk_transport.SCHEME}://{settings.kafka_bootstrap_servers}"],
+        "broker_credentials": credentials(settings),
+        "broker_session_timeout": settings.session_timeout_seconds,
+        "broker_request_timeout": 2 * settings.session_timeout_seconds,
+        "broker_rebalance_timeout": settings.rebalance_timeout_seconds,
+        "broker_heartbeat_interval": settings.session_timeout_seconds / 4,
+        "broker_commit_interval": 1.0,
+        "broker_max_poll_records": settings.chunk_records,
+        "consumer_auto_offset_reset": "earliest",
+        "datadir": settings.data_directory / "faust",
+        "stream_wait_empty": False,
+        "table_standby_replicas": 0,
+        "topic_allow_declare": False,
+        "topic_disable_leader": True,
+        "topic_partitions": settings.partitions,
+        "topic_replication_factor": settings.replication_factor,
+        "web_enabled": False,
+        "worker_redirect_stdouts": False,
+    }
+
+
+def credentials(settings: Settings) -> Any:
+    """Faust's credentials for the security protocol; None for plain text."""
+    if settings.kafka_security_protocol == "PLAINTEXT":
+        return None
+    context = ssl.create_default_context(cafile=settings.kafka_ca_file)
+    if settings.kafka_security_protocol == "SSL":
+        return faust.SSLCredentials(context=context)
+    return faust.SASLCredentials(
+        mechanism=settings.kafka_sasl_mechanism,
+        username=settings.kafka_username,
+        password=settings.kafka_password.get_secret_value(),
+        ssl_context=context,
+    )

@@ -1,0 +1,128 @@
+"""Durable state of one partition: one record batch a chunk, one writer, no transactions.
+
+Each batch carries the changed keys and a marker with the input offset applied; a batch is stored
+whole or not at all, so state and position move together. On taking the partition a writer claims
+it with a higher epoch, and each of its batches must land right after the one before. A gap means
+another writer: with a lower epoch its records are repaired over, with a higher one the partition
+is lost. Records of an epoch below a claim before them are ignored on reading.
+"""
+
+from collections.abc import Mapping
+from struct import Struct
+
+from touchstream.streams.errors import OwnershipLost
+from touchstream.streams.log import Entry, Log
+from touchstream.streams.records import Record
+
+CLAIM = b"\x00claim"
+MARKER = b"\x00applied"
+_EPOCH = Struct(">I")
+_OFFSET = Struct(">q")
+
+
+class Image:
+    """What a changelog partition says, read record by record."""
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, bytes] = {}
+        self.applied = -1
+        """Offset of the last input record applied."""
+        self.epoch = 0
+        self.end = 0
+        """Offset after the last record read."""
+        self.size_bytes = 0
+        """Size of all keys and values."""
+        self.overwritten: set[bytes] = set()
+        """Keys whose last record was written by a writer that had lost the partition."""
+
+    def read(self, record: Record) -> None:
+        """Take the next record of the changelog."""
+        key, value = record.key, record.value
+        self.end = record.offset + 1
+        if key is None or value is None or len(value) < _EPOCH.size:
+            return
+        epoch = _EPOCH.unpack_from(value)[0]
+        if key == CLAIM:
+            self.epoch = max(self.epoch, epoch)
+        elif epoch < self.epoch:
+            self.overwritten.add(key)
+        else:
+            self.overwritten.discard(key)
+            self._keep(key, value[_EPOCH.size :])
+
+    def _keep(self, key: bytes, value: bytes) -> None:
+        if key == MARKER:
+            self.applied = max(self.applied, _OFFSET.unpack(value)[0])
+        else:
+            self.keep({key: value})
+
+    def keep(self, changes: Mapping[bytes, bytes]) -> None:
+        """Take new values; an empty one removes its key."""
+        for key, value in changes.items():
+            known = self.values.pop(key, None)
+            if known is not None:
+                self.size_bytes -= len(key) + len(known)
+            if value:
+                self.values[key] = value
+                self.size_bytes += len(key) + len(value)
+
+
+class Changelog:
+    """The single writer of one state partition."""
+
+    def __init__(self, log: Log, topic: str, partition: int) -> None:
+        self.image = Image()
+        self.topic = topic
+        self.partition = partition
+        self._log = log
+        self._epoch = 0
+
+    async def take(self) -> None:
+        """Read to the end and become the writer; cheap when nobody else wrote meanwhile."""
+        image = self.image
+        while True:
+            await self._read_on()
+            self._epoch = image.epoch + 1
+            claim = (CLAIM, _EPOCH.pack(self._epoch), ())
+            offset = await self._log.append(self.topic, self.partition, [claim])
+            if offset == image.end:
+                break
+        image.epoch, image.end = self._epoch, offset + 1
+        await self._repair()
+
+    async def append(self, changes: Mapping[bytes, bytes], applied: int) -> None:
+        """Make changes and marker durable together, then keep them in memory.
+
+        Raises OwnershipLost when another worker has claimed the partition.
+        """
+        await self._append_next(self._entries(changes, applied))
+        self.image.keep(changes)
+        self.image.applied = applied
+
+    async def _append_next(self, entries: list[Entry]) -> None:
+        offset = await self._log.append(self.topic, self.partition, entries)
+        if offset == self.image.end:
+            self.image.end = offset + len(entries)
+            return
+        await self._read_on()
+        if self.image.epoch > self._epoch:
+            raise OwnershipLost(self.topic, self.partition)
+        await self._repair()
+
+    async def _repair(self) -> None:
+        """Append true values over what a former writer wrote after it had lost the partition."""
+        image = self.image
+        if image.overwritten:
+            true = {key: image.values.get(key, b"") for key in image.overwritten - {MARKER}}
+            image.overwritten.clear()
+            await self._append_next(self._entries(true, image.applied))
+
+    async def _read_on(self) -> None:
+        for record in await self._log.read(self.topic, self.partition, self.image.end):
+            self.image.read(record)
+
+    def _entries(self, changes: Mapping[bytes, bytes], applied: int) -> list[Entry]:
+        epoch = _EPOCH.pack(self._epoch)
+        entries: list[Entry] = [(key, epoch + value, ()) for key, value in changes.items()]
+        entries.append((MARKER, epoch + _OFFSET.pack(applied), ()))
+        return entries

@@ -1,0 +1,128 @@
+"""A Faust transport that hands an agent one event for each fetched run of records of one partition.
+
+Plain Faust moves one record at a time through channel, queue, event and acknowledgement, and costs
+a hundred times more. Here an event's value is a `Chunk` of raw aiokafka records, its offset the
+last one's. A partition with a chunk in work is not polled; what arrives meanwhile makes the next
+chunk larger, and that is the back-pressure. Registered for broker URLs `chunk://host:port`.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+from faust.transport.drivers import TRANSPORTS
+from faust.transport.drivers.aiokafka import Consumer as AiokafkaConsumer
+from faust.transport.drivers.aiokafka import Transport as AiokafkaTransport
+from faust.types import TP, ConsumerMessage, Message
+
+SCHEME = "chunk"
+POLL_WHILE_BUSY_SECONDS = 0.02
+"""How soon a partition whose chunk was acknowledged is polled again."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A run of aiokafka records of one partition, and where it ended when they were fetched."""
+
+    records: list[Any]
+    highwater: int
+
+
+class ChunkConsumer(AiokafkaConsumer):
+    """Faust's consumer, by chunks; one chunk of a partition is in work at a time."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._busy: set[TP] = set()
+        super().__init__(*args, **kwargs)
+
+    async def getmany(
+        self,
+        timeout: float,  # noqa: ASYNC109  Faust's signature
+    ) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        """Yield a chunk for each idle partition that has records."""
+        records, active = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if records is None or self.should_stop:
+            return
+        if not self.flow_active:
+            await self.perform_seek()
+            return
+        for tp, run in records.items():
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                break
+            if run and (active is None or tp in active):
+                self._busy.add(tp)
+                yield tp, self._chunk(tp, run, generation)
+
+    async def _getmany(
+        self,
+        active_partitions: set[TP] | None,
+        timeout: float,  # noqa: ASYNC109  Faust's signature
+    ) -> Any:
+        idle = (active_partitions or set()) - self._busy
+        if self._busy:
+            timeout = POLL_WHILE_BUSY_SECONDS
+        if not idle:
+            await self.sleep(timeout)
+            return {}
+        return await super()._getmany(idle, timeout)
+
+    def _chunk(self, tp: TP, run: list[Any], generation: int) -> ConsumerMessage:
+        last = run[-1]
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            last.offset,
+            last.timestamp / 1000.0,
+            last.timestamp_type,
+            [],
+            None,
+            cast(Any, Chunk(run, self.highwater(tp))),
+            None,
+            0,
+            0,
+            tp,
+            generation_id=generation,
+        )
+
+    def ack(self, message: Message) -> bool:
+        """The chunk is done: its partition may be polled again."""
+        self._busy.discard(message.tp)
+        return bool(super().ack(message))
+
+    async def seek_back(self, tp: TP, offset: int) -> None:
+        """Abandon the partition's chunk in work and read again from `offset`."""
+        await self.seek(tp, offset)
+        self._busy.discard(tp)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Chunks in work are abandoned; their partitions are read again by whoever gets them."""
+        self._busy.clear()
+        await super().on_partitions_revoked(revoked)
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Offsets between two chunks are no gap."""
+
+    def _new_offset(self, tp: TP) -> int | None:
+        """The end of the last chunk acknowledged; chunks of a partition come in order.
+
+        Faust's own arithmetic stalls on chunks (50,000 records processed, 4,000 committed).
+        """
+        acknowledged = self._acked[tp]
+        if not acknowledged:
+            return None
+        last: int = max(acknowledged)
+        acknowledged.clear()
+        self._acked_index[tp].clear()
+        return last + 1
+
+
+class ChunkTransport(AiokafkaTransport):
+    """The aiokafka transport with the chunking consumer."""
+
+    Consumer = ChunkConsumer
+
+
+def register() -> None:
+    """Make `chunk://` known to Faust."""
+    TRANSPORTS.aliases[SCHEME] = f"{ChunkTransport.__module__}:{ChunkTransport.__name__}"

@@ -1,0 +1,58 @@
+"""What a chunk wants done outside: records to append, rows to insert, dead letters, and counts."""
+
+from collections import Counter
+
+from touchstream.streams.dead_letters import dead_letter_headers, dead_letter_row
+from touchstream.streams.errors import PoisonError
+from touchstream.streams.records import Message, Position, Record, frame
+from touchstream.streams.tables import DEAD_LETTERS, Row, Table
+from touchstream.streams.topics import DEAD_LETTER, partition_of
+
+
+class Effects:
+    """Collects the effects of the records of one chunk; each message gets its position."""
+
+    __slots__ = ("_partitions", "_record", "_sequence", "_source", "counts", "messages", "rows")
+
+    def __init__(self, source: int, partitions: int) -> None:
+        """`source` identifies the input topic; `partitions` is the number every topic has."""
+        self.messages: list[Message] = []
+        self.rows: dict[Table, list[Row]] = {}
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self._source = source
+        self._partitions = partitions
+        self._record: Record | None = None
+        self._sequence = 0
+
+    def begin(self, record: Record) -> None:
+        """What follows is caused by `record`."""
+        self._record = record
+        self._sequence = 0
+
+    def send(self, topic: str, key: bytes, body: bytes) -> None:
+        """Append an internal record to the partition of its key."""
+        record = self._record
+        assert record is not None
+        position = Position(self._source, record.partition, record.offset, self._sequence)
+        self._sequence += 1
+        partition = partition_of(key, self._partitions)
+        self.messages.append(Message(topic, partition, key, frame(position, body)))
+
+    def insert(self, table: Table, row: Row) -> None:
+        """Insert a row into ClickHouse."""
+        self.rows.setdefault(table, []).append(row)
+
+    def count(self, name: str, label: str = "") -> None:
+        """Count something for Prometheus."""
+        self.counts[name, label] += 1
+
+    def dead_letter(self, error: PoisonError) -> None:
+        """Reject the current record: its bytes to the dead-letter topic and to ClickHouse."""
+        record = self._record
+        assert record is not None
+        headers = dead_letter_headers(record, error)
+        partition = record.partition % self._partitions
+        letter = Message(DEAD_LETTER, partition, record.key, record.value, headers)
+        self.messages.append(letter)
+        self.insert(DEAD_LETTERS, dead_letter_row(record, error, self._source))
+        self.count("dead_letters", error.reason)

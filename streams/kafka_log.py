@@ -1,0 +1,122 @@
+"""The log in Kafka: record batches through aiokafka, reads to the end through confluent-kafka."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError as AioKafkaError
+from aiokafka.errors import MessageSizeTooLargeError
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from touchstream.streams.errors import TransientError
+from touchstream.streams.kafka_config import aiokafka_config, kafka_config
+from touchstream.streams.log import Entry
+from touchstream.streams.records import Record
+from touchstream.streams.settings import Settings
+from touchstream.streams.topics import BATCH_BYTES
+
+log = logging.getLogger(__name__)
+REQUEST_BYTES = BATCH_BYTES + (1 << 19)
+READ_AT_ONCE = 10_000
+LONGEST_BACKOFF_SECONDS = 5.0
+
+
+class KafkaLog:
+    """Appends are retried until the broker takes them; a repetition is skipped by its readers."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._producer: AIOKafkaProducer | None = None
+        self._connecting = asyncio.Lock()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._producer:
+            await self._producer.stop()
+
+    async def _connected(self) -> AIOKafkaProducer:
+        async with self._connecting:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    **aiokafka_config(self._settings),
+                    acks="all",
+                    enable_idempotence=self._settings.kafka_idempotence,
+                    max_batch_size=REQUEST_BYTES,
+                    max_request_size=REQUEST_BYTES,
+                    request_timeout_ms=20_000,
+                )
+                await producer.start()
+                self._producer = producer
+        return self._producer
+
+    async def append(self, topic: str, partition: int, entries: Sequence[Entry]) -> int:
+        """Append one record batch; returns the offset of its first record."""
+        backoff = 0.05
+        while True:
+            try:
+                return await self._append_once(topic, partition, entries)
+            except MessageSizeTooLargeError:
+                raise
+            except AioKafkaError as error:
+                if not error.retriable:
+                    raise
+                log.warning("append tried again: topic=%s error=%r", topic, error)
+            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
+            backoff = min(2 * backoff, LONGEST_BACKOFF_SECONDS)
+
+    async def _append_once(self, topic: str, partition: int, entries: Sequence[Entry]) -> int:
+        producer = self._producer or await self._connected()
+        batch = producer.create_batch()
+        for key, value, headers in entries:
+            if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
+                raise MessageSizeTooLargeError(f"a record for {topic} is larger than a batch")
+        name = self._settings.topic_prefix + topic
+        delivered = await (await producer.send_batch(batch, name, partition=partition))
+        return int(delivered.offset)
+
+    async def read(self, topic: str, partition: int, start: int) -> Iterable[Record]:
+        """Read from `start` to the end of the partition, in a thread."""
+        return await asyncio.to_thread(self.read_now, topic, partition, start)
+
+    def read_now(self, topic: str, partition: int, start: int) -> list[Record]:
+        """Read from `start` to the end: to the fetch's own end of partition.
+
+        Asking the broker for the latest offset instead is wrong on brokers that answer with the
+        base of the last batch.
+        """
+        name = self._settings.topic_prefix + topic
+        consumer = Consumer(
+            {
+                **kafka_config(self._settings),
+                "group.id": f"{self._settings.group}-reader",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 20,
+            }
+        )
+        consumer.assign([TopicPartition(name, partition, start or OFFSET_BEGINNING)])
+        try:
+            return _read_to_end(consumer, topic)
+        finally:
+            consumer.close()
+
+
+def _read_to_end(consumer: Consumer, topic: str) -> list[Record]:
+    records: list[Record] = []
+    while True:
+        for message in consumer.consume(READ_AT_ONCE, 0.1):
+            error: KafkaError | None = message.error()
+            if error is None:
+                records.append(_record(topic, message))
+            elif error.code() == KafkaError._PARTITION_EOF:
+                return records
+            elif error.fatal() or not error.retriable():
+                raise TransientError(f"reading {topic} failed: {error}")
+
+
+def _record(topic: str, message: Message) -> Record:
+    place: tuple[Any, ...] = (message.partition(), message.offset(), message.timestamp()[1])
+    return Record(topic, *place, message.key(), message.value())

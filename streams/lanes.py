@@ -1,0 +1,122 @@
+"""All lanes of a worker: a task a partition, started by its first chunk, ended on revocation.
+
+No exception leaves a lane unseen: what is not handled below ends the process before anything is
+acknowledged, and another worker goes on from the last durable chunk.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from touchstream.streams.changelog import Changelog
+from touchstream.streams.errors import OwnershipLost
+from touchstream.streams.lane import Lane, Ports
+from touchstream.streams.records import Record
+from touchstream.streams.stage import Stage
+from touchstream.streams.topics import state_topic
+
+log = logging.getLogger(__name__)
+EXIT_SOFTWARE = 70
+Place = tuple[str, int]
+"""Logical topic and partition."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A chunk to process, and what to call when it is durable."""
+
+    records: list[Record]
+    acknowledge: Callable[[], object]
+
+
+class Reader(Protocol):
+    """The consumer's side of a lane."""
+
+    async def seek_back(self, place: Place, offset: int) -> None:
+        """Read the partition again from `offset`."""
+
+
+class Lanes:
+    """Routes chunks to their lanes, and follows the assignment."""
+
+    def __init__(
+        self, ports: Ports, reader: Reader, end_process: Callable[[int], object] = os._exit
+    ) -> None:
+        self._ports = ports
+        self._reader = reader
+        self._end_process = end_process
+        self._queues: dict[Place, asyncio.Queue[Work]] = {}
+        self._tasks: dict[Place, asyncio.Task[None]] = {}
+        self._changelogs: dict[Place, Changelog] = {}
+
+    def put(self, stage: Stage, stateful: bool, place: Place, work: Work) -> None:
+        """Queue a chunk behind the earlier ones of its partition."""
+        if place not in self._tasks:
+            self._queues[place] = asyncio.Queue()
+            lane = self._lane(stage, stateful, place)
+            self._tasks[place] = asyncio.create_task(self._run(lane, self._queues[place]))
+        self._queues[place].put_nowait(work)
+
+    async def revoke(self, places: Iterable[Place]) -> None:
+        """Stop the lanes of partitions that were taken away."""
+        tasks = [self._tasks.pop(place) for place in places if place in self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def assign(self, places: Iterable[Place]) -> None:
+        """Forget the state of partitions that did not come back."""
+        keep = set(places)
+        for place in set(self._changelogs) - keep:
+            del self._changelogs[place]
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Finish the chunks in work, then stop."""
+        queues = [self._queues[place] for place in self._tasks]
+        waiting = asyncio.gather(*(queue.join() for queue in queues))
+        try:
+            await asyncio.wait_for(waiting, grace_seconds)
+        except TimeoutError:
+            log.warning("chunks abandoned at stop; they will be processed again")
+        await self.revoke(list(self._tasks))
+
+    def _lane(self, stage: Stage, stateful: bool, place: Place) -> Lane:
+        topic, partition = place
+        if stateful and place not in self._changelogs:
+            name = state_topic(stage.name)
+            self._changelogs[place] = Changelog(self._ports.log, name, partition)
+        return Lane(stage, topic, partition, self._ports, self._changelogs.get(place))
+
+    async def _run(self, lane: Lane, queue: "asyncio.Queue[Work]") -> None:
+        try:
+            await lane.take()
+            await self._process_first(lane, queue)
+            while True:
+                await self._process(lane, await queue.get(), queue)
+        except asyncio.CancelledError:
+            raise
+        except OwnershipLost as lost:
+            log.error("stopping: %s", lost)
+            self._end_process(EXIT_SOFTWARE)
+        except BaseException:
+            log.exception(
+                "stopping before acknowledgement: topic=%s partition=%d", lane.topic, lane.partition
+            )
+            self._end_process(EXIT_SOFTWARE)
+
+    async def _process_first(self, lane: Lane, queue: "asyncio.Queue[Work]") -> None:
+        """The marker is the truth: with records missing after it, read again from there."""
+        work = await queue.get()
+        if lane.changelog and work.records[0].offset > lane.applied + 1:
+            queue.task_done()
+            await self._reader.seek_back((lane.topic, lane.partition), lane.applied + 1)
+        else:
+            await self._process(lane, work, queue)
+
+    async def _process(self, lane: Lane, work: Work, queue: "asyncio.Queue[Work]") -> None:
+        await lane.process(work.records)
+        work.acknowledge()
+        queue.task_done()

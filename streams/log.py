@@ -1,0 +1,27 @@
+"""The port to a partitioned log: Kafka in production, memory in the simulator."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from touchstream.streams.records import Headers, Record
+from touchstream.streams.tables import Row, Table
+
+Entry = tuple[bytes | None, bytes | None, Headers]
+"""Key, value and headers of a record to append."""
+
+
+class Log(Protocol):
+    """Topics of partitions; topics by their logical names."""
+
+    async def append(self, topic: str, partition: int, entries: Sequence[Entry]) -> int:
+        """Append one record batch, whole or not at all; returns the offset of its first record."""
+
+    async def read(self, topic: str, partition: int, start: int) -> Iterable[Record]:
+        """Read every record from offset `start` to the end of the partition."""
+
+
+class Sink(Protocol):
+    """Where rows go."""
+
+    async def insert(self, rows: Mapping[Table, Sequence[Row]]) -> None:
+        """Return once every row is stored."""

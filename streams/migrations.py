@@ -1,0 +1,234 @@
+"""Applying the numbered ClickHouse migrations: forward only, each file once, safe to run again.
+
+A file that was applied must not change (checksum); a run that was interrupted goes on with the file
+it was in, so every statement must be repeatable (IF NOT EXISTS, OR REPLACE).
+
+One runner at a time: creating a table is atomic in ClickHouse, so the runner holds the table
+`schema_migrations_lock` and drops it at the end; others wait. A lock older than 15 minutes belongs
+to a runner that died and is taken over; if two waiters take it over at once both go on, which
+repeatable statements make harmless. Without Keeper ClickHouse offers no stricter lock.
+"""
+
+import hashlib
+import re
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
+
+from touchstream.streams.clickhouse import connect, explain
+from touchstream.streams.errors import ConfigurationError, TransientError
+from touchstream.streams.settings import Settings
+
+LEDGER = "schema_migrations"
+LOCK = "schema_migrations_lock"
+LOCK_WAIT_SECONDS = 60.0
+LOCK_STALE_SECONDS = 900
+TABLE_EXISTS = 57
+_FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
+_TOKEN = re.compile(
+    r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`|--[^\n]*|/\*.*?\*/|;""", re.DOTALL
+)
+_DEFINITION = ("name", "family", "help", "kind", "scale", "squares", "unit", "direction")
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One shipped file."""
+
+    number: int
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        """Of the file as shipped, before anything is substituted."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Applied:
+    """One file that a run applied, or would apply if it was dry."""
+
+    number: int
+    name: str
+    checksum: str
+    statements: int
+
+
+def migrate(
+    settings: Settings,
+    dry_run: bool = False,
+    *,
+    migrations: list[Migration] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[Applied]:
+    """Bring the database up to date and return what was applied, or would be if `dry_run`."""
+    shipped = shipped_migrations() if migrations is None else migrations
+    client = connect(settings, database="default", dedicated_pool=True)
+    try:
+        if dry_run:
+            return [_applied(each, settings) for each in _pending(client, settings, shipped)]
+        client.command(f"CREATE DATABASE IF NOT EXISTS {settings.clickhouse_database}")
+        client.database = settings.clickhouse_database
+        with _lock(client, sleep):
+            return _apply_pending(client, settings, shipped)
+    except ClickHouseError as error:
+        raise _failure(error, settings) from error
+    finally:
+        client.close()
+
+
+def shipped_migrations() -> list[Migration]:
+    """Every `NNNN_name.sql` of the package, in order; numbers run from 1 without a gap."""
+    found = []
+    for entry in files("touchstream.schemas.clickhouse").iterdir():
+        if match := _FILE_NAME.fullmatch(entry.name):
+            found.append(Migration(int(match[1]), match[2], entry.read_text("utf-8")))
+    found.sort(key=lambda migration: migration.number)
+    if [migration.number for migration in found] != list(range(1, len(found) + 1)):
+        raise ConfigurationError("the numbers of schemas/clickhouse/*.sql are not 1, 2, 3, ...")
+    return found
+
+
+def split_statements(text: str) -> list[str]:
+    """Cut SQL at semicolons outside quotes and comments; comments are dropped."""
+    statements, current, position = [], "", 0
+    for token in _TOKEN.finditer(text):
+        current += text[position : token.start()]
+        position = token.end()
+        if token[0] == ";":
+            statements.append(current)
+            current = ""
+        elif token[0].startswith(("--", "/*")):
+            current += " "
+        else:
+            current += token[0]
+    statements.append(current + text[position:])
+    return [statement.strip() for statement in statements if statement.strip()]
+
+
+def render(migration: Migration, settings: Settings) -> list[str]:
+    """Turn a file into the statements to run.
+
+    The seam for clusters: engines and ON CLUSTER clauses are to be substituted here and nowhere
+    else, so that the checksum stays that of the shipped file.
+    """
+    return split_statements(migration.text.replace("{database}", settings.clickhouse_database))
+
+
+def metric_definitions() -> list[tuple[Any, ...]]:
+    """Read the catalogue as rows of the table `metric_definitions`."""
+    text = files("touchstream.schemas").joinpath("metrics.toml").read_text("utf-8")
+    catalogue = tomllib.loads(text)
+    return [
+        tuple({"name": name, **fields}[column] for column in _DEFINITION)
+        for name, fields in sorted(catalogue.items())
+    ]
+
+
+def _apply_pending(client: Client, settings: Settings, shipped: list[Migration]) -> list[Applied]:
+    client.command(
+        f"CREATE TABLE IF NOT EXISTS {LEDGER} (number UInt32, name String, checksum String,"
+        " applied_at DateTime64(3, 'UTC')) ENGINE = ReplacingMergeTree ORDER BY number"
+    )
+    applied = []
+    for migration in _pending(client, settings, shipped):
+        for statement in render(migration, settings):
+            client.command(statement)
+        row = (migration.number, migration.name, migration.checksum)
+        client.command(
+            f"INSERT INTO {LEDGER} SELECT %s, %s, %s, now64(3, 'UTC')", parameters=list(row)
+        )
+        applied.append(_applied(migration, settings))
+    _write_definitions(client)
+    return applied
+
+
+def _pending(client: Client, settings: Settings, shipped: list[Migration]) -> list[Migration]:
+    """Return what the ledger does not have; refuse files that changed after they were applied."""
+    ledger = f"{settings.clickhouse_database}.{LEDGER}"
+    known: dict[int, str] = {}
+    if client.command(f"EXISTS TABLE {ledger}"):
+        rows = client.query(f"SELECT number, checksum FROM {ledger} FINAL").result_rows
+        known = {int(row[0]): str(row[1]) for row in rows}
+    for migration in shipped:
+        if known.get(migration.number, migration.checksum) != migration.checksum:
+            raise ConfigurationError(
+                f"migration {migration.number:04d}_{migration.name}.sql differs from the one that "
+                f"was applied to {settings.clickhouse_database}: put the file back and write the "
+                "change as a new migration"
+            )
+    return [migration for migration in shipped if migration.number not in known]
+
+
+def _applied(migration: Migration, settings: Settings) -> Applied:
+    statements = len(render(migration, settings))
+    return Applied(migration.number, migration.name, migration.checksum, statements)
+
+
+def _write_definitions(client: Client) -> None:
+    """Insert before deleting what is gone, so that readers never see an empty catalogue."""
+    table = "metric_definitions"
+    if not client.command(f"EXISTS TABLE {table}"):
+        return
+    wanted = metric_definitions()
+    columns = ", ".join(_DEFINITION)
+    stored = client.query(f"SELECT {columns} FROM {table} FINAL ORDER BY name").result_rows
+    if [tuple(row) for row in stored] == wanted:
+        return
+    client.insert(table, wanted, column_names=_DEFINITION)
+    names = [row[0] for row in wanted]
+    client.command(f"DELETE FROM {table} WHERE name NOT IN %s", parameters=[names])
+
+
+@contextmanager
+def _lock(client: Client, sleep: Callable[[float], None]) -> Iterator[None]:
+    waited = 0.0
+    while not _take_lock(client):
+        if waited >= LOCK_WAIT_SECONDS:
+            raise TransientError(
+                "another migration is running; if none is, it takes over after 15 minutes, or at "
+                f"once after DROP TABLE {client.database}.{LOCK}"
+            )
+        sleep(0.5)
+        waited += 0.5
+    try:
+        yield
+    finally:
+        client.command(f"DROP TABLE IF EXISTS {LOCK} SYNC")
+
+
+def _take_lock(client: Client) -> bool:
+    if _lock_age_seconds(client) > LOCK_STALE_SECONDS:
+        client.command(f"DROP TABLE IF EXISTS {LOCK} SYNC")
+    try:
+        client.command(f"CREATE TABLE {LOCK} (held UInt8) ENGINE = TinyLog")
+    except DatabaseError as error:
+        if error.code == TABLE_EXISTS:
+            return False
+        raise
+    return True
+
+
+def _lock_age_seconds(client: Client) -> int:
+    age = client.command(
+        "SELECT toInt64(max(dateDiff('second', metadata_modification_time, now())))"
+        f" FROM system.tables WHERE database = currentDatabase() AND name = '{LOCK}'"
+    )
+    return int(str(age))
+
+
+def _failure(error: ClickHouseError, settings: Settings) -> Exception:
+    code = getattr(error, "code", None)
+    if code is None:
+        return explain(error, settings)
+    return ConfigurationError(
+        f"ClickHouse refused a migration of {settings.clickhouse_database}: {error}"
+    )

@@ -1,0 +1,50 @@
+"""State of one partition as an agent sees it for the length of one chunk.
+
+Values are bytes (msgpack) at rest. An object is decoded at most once a chunk, changed in place,
+and encoded once when the chunk ends, however many records touched it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+T = TypeVar("T")
+
+encode = msgspec.msgpack.Encoder().encode
+
+
+class State:
+    """A chunk's view over a partition's values: `get`, change in place, `put`."""
+
+    __slots__ = ("_changed", "_objects", "_values")
+
+    def __init__(self, values: Mapping[bytes, bytes]) -> None:
+        self._values = values
+        self._objects: dict[bytes, Any] = {}
+        self._changed: dict[bytes, Any] = {}
+
+    def get(self, key: bytes, decode: Callable[[bytes], T]) -> T | None:
+        """Object under `key`, decoded on first use; None when there is none."""
+        if key in self._objects:
+            return cast(T | None, self._objects[key])
+        value = self._values.get(key)
+        if value is None:
+            return None
+        found = self._objects[key] = decode(value)
+        return found
+
+    def put(self, key: bytes, value: Any) -> None:
+        """Keep `value` under `key` when the chunk ends; None removes the key."""
+        self._objects[key] = self._changed[key] = value
+
+    @property
+    def changed(self) -> Mapping[bytes, Any]:
+        """Objects put during this chunk, in the order of their first change."""
+        return self._changed
+
+    def encode_changes(self) -> dict[bytes, bytes]:
+        """New values of the changed keys; empty for a removed key."""
+        return {
+            key: b"" if value is None else encode(value) for key, value in self._changed.items()
+        }

@@ -1,0 +1,112 @@
+"""Prometheus metrics of a worker: declared once, few labels, never an identifier."""
+
+import time
+from collections.abc import Callable
+
+from prometheus_client import (
+    GC_COLLECTOR,
+    PLATFORM_COLLECTOR,
+    PROCESS_COLLECTOR,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    start_http_server,
+)
+from touchstream.streams.errors import ConfigurationError
+from touchstream.streams.lane import Lane
+from touchstream.streams.settings import Settings
+from touchstream.streams.stage import Outcome
+from touchstream.streams.tables import Table
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Telemetry:
+    """Counts what lanes and the writer report."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self.registry = CollectorRegistry()
+        for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+            self.registry.register(collector)
+        self._clock = clock
+        self._records_in = self._counter("records_in", "Records applied", "agent", "topic")
+        self._records_out = self._counter("records_out", "Records appended", "agent")
+        self._rows = self._counter("rows", "Rows inserted into ClickHouse", "table")
+        self._touchpoints = self._counter("touchpoints", "Touchpoints accepted", "channel")
+        self._dead_letters = self._counter("dead_letters", "Records rejected", "agent", "reason")
+        self._events = self._counter(
+            "agent_events",
+            "Identities found, moves between customers, duplicates and replays skipped",
+            "agent",
+            "event",
+        )
+        self._retries = self._counter("insert_retries", "Inserts tried again", "table")
+        self._chunk_seconds = self._histogram(
+            "chunk_seconds", "From a chunk's computation to its durability", "agent"
+        )
+        self._insert_seconds = self._histogram("insert_seconds", "Duration of an insert", "table")
+        place = ("agent", "topic", "partition")
+        self._lag = self._gauge("lag_records", "Records not applied yet", *place)
+        self._progress = self._gauge(
+            "last_progress_timestamp_seconds", "When the last chunk became durable", *place
+        )
+        self._state_keys = self._gauge("state_keys", "Keys of state", *place)
+        self._state_bytes = self._gauge("state_bytes", "Size of state keys and values", *place)
+
+    def serve(self, settings: Settings) -> None:
+        """Answer `/metrics`; raises ConfigurationError when the port is taken."""
+        if not settings.metrics_port:
+            return
+        try:
+            start_http_server(settings.metrics_port, settings.metrics_host, self.registry)
+        except OSError as error:
+            raise ConfigurationError(
+                f"port {settings.metrics_port} for /metrics cannot be used ({error.strerror}):"
+                " set TOUCHSTREAM_METRICS_PORT to a free port, or 0 for none"
+            ) from None
+
+    def chunk_done(self, lane: Lane, outcome: Outcome, records: int, seconds: float) -> None:
+        """Count a chunk that became durable."""
+        agent, place = lane.stage.name, (lane.stage.name, lane.topic, str(lane.partition))
+        self._records_in.labels(agent, lane.topic).inc(records)
+        self._records_out.labels(agent).inc(len(outcome.messages))
+        self._chunk_seconds.labels(agent).observe(seconds)
+        self._progress.labels(*place).set(self._clock())
+        for (name, label), number in outcome.counts.items():
+            self._count(agent, name, label, number)
+        if lane.changelog:
+            self._state_keys.labels(*place).set(len(lane.values))
+            self._state_bytes.labels(*place).set(lane.changelog.image.size_bytes)
+
+    def lag(self, agent: str, topic: str, partition: int, records: int) -> None:
+        """Records of a partition that were waiting when its last chunk was fetched."""
+        self._lag.labels(agent, topic, str(partition)).set(records)
+
+    def inserted(self, table: Table, rows: int, seconds: float) -> None:
+        """Count an insert."""
+        self._rows.labels(table.name).inc(rows)
+        self._insert_seconds.labels(table.name).observe(seconds)
+
+    def retried(self, table: Table, error: Exception) -> None:
+        """Count an insert that is tried again."""
+        self._retries.labels(table.name).inc()
+
+    def _count(self, agent: str, name: str, label: str, number: int) -> None:
+        if name == "touchpoints":
+            self._touchpoints.labels(label).inc(number)
+        elif name == "dead_letters":
+            self._dead_letters.labels(agent, label).inc(number)
+        else:
+            self._events.labels(agent, name).inc(number)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"touchstream_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"touchstream_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
+        return Histogram(
+            f"touchstream_{name}", text, labels, buckets=SECONDS, registry=self.registry
+        )

@@ -1,0 +1,183 @@
+"""The whole pipeline in one process: seeded schedules of chunks, crashes, zombies and repetitions.
+
+Lanes are the product's own; log and sink are in memory. A crash is an exception out of a port at a
+random call, before or after it took effect; the lane is dropped and another one takes over from an
+old committed offset.
+"""
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from touchstream.agents.identifiers import tokens_of
+from touchstream.agents.ingest import Ingest
+from touchstream.agents.profile import Profile
+from touchstream.agents.stitch import Stitch
+from touchstream.streams.changelog import Changelog
+from touchstream.streams.codec import TouchpointCodec
+from touchstream.streams.errors import OwnershipLost
+from touchstream.streams.lane import Lane, Ports
+from touchstream.streams.log import Entry
+from touchstream.streams.memory_log import MemoryLog, MemorySink
+from touchstream.streams.records import Record
+from touchstream.streams.settings import Settings
+from touchstream.streams.stage import Outcome, Stage
+from touchstream.streams.tables import CUSTOMERS, FACTS, IDENTITIES, PANES, Row, Table
+from touchstream.streams.topics import (
+    CUSTOMER,
+    IDENTITY,
+    TOUCHPOINTS,
+    state_topic,
+    touchpoint_topic,
+)
+
+Place = tuple[str, int]
+SETTINGS = Settings()
+CODEC = TouchpointCodec(max_payload_bytes=SETTINGS.max_payload_bytes)
+PUBLISHED_AT_MS = 1_700_000_000_000
+
+
+class Crash(Exception):
+    pass
+
+
+class Unobserved:
+    def chunk_done(self, lane: Lane, outcome: Outcome, records: int, seconds: float) -> None:
+        pass
+
+
+class FaultyPorts:
+    """Log and sink of one lane: each call may crash before or after it takes effect."""
+
+    def __init__(self, log: MemoryLog, sink: MemorySink, rng: random.Random, rate: float) -> None:
+        self._log, self._sink, self._rng, self._rate = log, sink, rng, rate
+
+    def _maybe_crash(self) -> None:
+        if self._rng.random() < self._rate:
+            raise Crash
+
+    async def append(self, topic: str, partition: int, entries: Sequence[Entry]) -> int:
+        self._maybe_crash()
+        offset = await self._log.append(topic, partition, entries)
+        if self._rng.random() < self._rate:
+            offset = await self._log.append(topic, partition, entries)  # a retried request
+        self._maybe_crash()
+        return offset
+
+    async def read(self, topic: str, partition: int, start: int) -> Iterable[Record]:
+        return await self._log.read(topic, partition, start)
+
+    async def insert(self, rows: Mapping[Table, Sequence[Row]]) -> None:
+        self._maybe_crash()
+        await self._sink.insert(rows)
+        self._maybe_crash()
+
+
+class Pipeline:
+    """Every partition of every agent, over one log."""
+
+    def __init__(self, seed: int, *, partitions: int, crash_rate: float = 0.0) -> None:
+        self.rng = random.Random(seed)
+        self.log = MemoryLog()
+        self.log.clock_ms = PUBLISHED_AT_MS
+        self.sink = MemorySink()
+        self.partitions = partitions
+        self.crash_rate = crash_rate
+        self.crashes = 0
+        tokens = tokens_of(SETTINGS)
+        ingest = Ingest(CODEC, tokens, SETTINGS)
+        self._stages: dict[str, tuple[Stage, bool]] = dict.fromkeys(TOUCHPOINTS, (ingest, False))
+        self._stages |= {IDENTITY: (Stitch(), True), CUSTOMER: (Profile(), True)}
+        self._sources = {topic: number for number, topic in enumerate(self._stages)}
+        self._lanes: dict[Place, Lane] = {}
+        self._zombies: list[tuple[Place, Lane]] = []
+        self._next: dict[Place, int] = {}
+        self._committed: dict[Place, int] = {}
+
+    def publish(self, channel: str, touchpoint: Mapping[str, Any]) -> None:
+        self.publish_bytes(channel, CODEC.encode(channel, touchpoint))
+
+    def publish_bytes(self, channel: str, value: bytes | None) -> None:
+        partition = self.rng.randrange(self.partitions)
+        self.log.extend(touchpoint_topic(channel), partition, [(None, value, ())])
+
+    async def drain(self) -> None:
+        """Run random steps until every log is processed to its end."""
+        while places := [place for place in self._places() if self._pending(place)]:
+            await self._step(self.rng.choice(places))
+            if self._zombies and self.rng.random() < 0.3:
+                await self._wake_zombie()
+
+    def _places(self) -> list[Place]:
+        return [(topic, p) for topic in self._stages for p in range(self.partitions)]
+
+    def _pending(self, place: Place) -> bool:
+        return len(self.log.partitions[place]) > self._next.get(place, 0)
+
+    async def _step(self, place: Place) -> None:
+        start = self._next.get(place, 0)
+        end = start + self.rng.choice((1, 2, 5, 50))
+        records = self.log.partitions[place][start:end]
+        try:
+            lane = self._lanes.get(place) or await self._take(place)
+            await lane.process(records)
+        except Crash:
+            self._crash(place)
+            return
+        except OwnershipLost:
+            del self._lanes[place]
+            return
+        self._next[place] = start + len(records)
+        if self.rng.random() < 0.5:
+            self._committed[place] = self._next[place]
+
+    async def _take(self, place: Place) -> Lane:
+        topic, partition = place
+        stage, stateful = self._stages[topic]
+        ports = FaultyPorts(self.log, self.sink, self.rng, self.crash_rate)
+        everything = Ports(ports, ports, Unobserved(), self.partitions, self._sources)
+        changelog = Changelog(ports, state_topic(stage.name), partition) if stateful else None
+        lane = Lane(stage, topic, partition, everything, changelog)
+        await lane.take()
+        self._lanes[place] = lane
+        return lane
+
+    def _crash(self, place: Place) -> None:
+        self.crashes += 1
+        lane = self._lanes.pop(place, None)
+        if lane and self.rng.random() < 0.3:
+            self._zombies.append((place, lane))
+        self._next[place] = self._committed.get(place, 0)
+
+    async def _wake_zombie(self) -> None:
+        """A worker that lost its partition without knowing it processes one more chunk."""
+        place, lane = self._zombies.pop(self.rng.randrange(len(self._zombies)))
+        start = lane.applied + 1 if lane.changelog else self._committed.get(place, 0)
+        records = self.log.partitions[place][start : start + 20]
+        if not records:
+            return
+        try:
+            await lane.process(records)
+        except (Crash, OwnershipLost):
+            return
+
+    def facts(self) -> dict[Row, dict[str, Any]]:
+        return self.sink.latest(FACTS, ("identity", "channel", "event_id"), "precedence")
+
+    def identities(self) -> dict[str, str]:
+        rows = self.sink.latest(IDENTITIES, ("identity",), "version")
+        return {str(key[0]): str(row["customer_id"]) for key, row in rows.items()}
+
+    def customers(self) -> dict[str, dict[str, Any]]:
+        rows = self.sink.latest(CUSTOMERS, ("customer_id",), "version")
+        return {str(key[0]): row for key, row in rows.items() if not row["is_deleted"]}
+
+    def panes(self) -> dict[Row, tuple[int, int, int]]:
+        """Sums over shards; empty panes left out."""
+        key = ("metric", "member", "resolution", "start", "shard")
+        sums: dict[Row, tuple[int, int, int]] = {}
+        for at, row in self.sink.latest(PANES, key, "version").items():
+            n, total, squares = sums.get(at[:4], (0, 0, 0))
+            added: Any = row
+            sums[at[:4]] = (n + added["n"], total + added["total"], squares + added["squares"])
+        return {at: sum_ for at, sum_ in sums.items() if sum_ != (0, 0, 0)}
