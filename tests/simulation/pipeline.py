@@ -2,7 +2,7 @@
 
 Lanes are the product's own; log and sink are in memory. A crash is an exception out of a port at a
 random call, before or after it took effect; the lane is dropped and another one takes over from an
-old committed offset.
+old committed offset. A zombie is a lane that another one replaces while it sleeps.
 """
 
 import random
@@ -105,6 +105,8 @@ class Pipeline:
         """Run random steps until every log is processed to its end."""
         while places := [place for place in self._places() if self._pending(place)]:
             await self._step(self.rng.choice(places))
+            if self.rng.random() < self.crash_rate:
+                self._fall_asleep(self.rng.choice(places))
             if self._zombies and self.rng.random() < 0.3:
                 await self._wake_zombie()
 
@@ -144,10 +146,14 @@ class Pipeline:
 
     def _crash(self, place: Place) -> None:
         self.crashes += 1
-        lane = self._lanes.pop(place, None)
-        if lane and self.rng.random() < 0.3:
-            self._zombies.append((place, lane))
+        self._lanes.pop(place, None)
         self._next[place] = self._committed.get(place, 0)
+
+    def _fall_asleep(self, place: Place) -> None:
+        """The lane's worker stops answering; its partition will be given to another."""
+        if place in self._lanes:
+            self._zombies.append((place, self._lanes.pop(place)))
+            self._next[place] = self._committed.get(place, 0)
 
     async def _wake_zombie(self) -> None:
         """A worker that lost its partition without knowing it processes one more chunk."""

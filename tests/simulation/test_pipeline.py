@@ -7,11 +7,13 @@ import oracle
 import pytest
 from pipeline import Pipeline
 
+from touchstream.agents import activity
 
-async def run(seed: int, *, crash_rate: float, copies: int = 1) -> None:
+
+async def run(seed: int, *, crash_rate: float = 0.0, copies: int = 1, again: int = 0) -> None:
     rng = random.Random(seed)
     published = oracle.random_touchpoints(rng, rng.choice((3, 10, 40)), 120)
-    everything = published * copies + rng.sample(published, 20)
+    everything = published * copies + rng.sample(published, again)
     rng.shuffle(everything)
     pipeline = Pipeline(seed, partitions=rng.choice((1, 3, 8)), crash_rate=crash_rate)
     for channel, touchpoint in everything:
@@ -35,9 +37,18 @@ def check(pipeline: Pipeline, published: list[oracle.Published]) -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_order_and_duplicates_do_not_matter(seed: int) -> None:
-    asyncio.run(run(seed, crash_rate=0.0, copies=2))
+    asyncio.run(run(seed, copies=2, again=20))
 
 
 @pytest.mark.parametrize("seed", range(100, 160))
 def test_crashes_and_zombies_lose_and_repeat_nothing(seed: int) -> None:
+    asyncio.run(run(seed, crash_rate=0.02, again=20))
+
+
+@pytest.mark.parametrize("seed", range(200, 230))
+def test_replays_count_once_even_when_event_ids_are_forgotten(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activity, "RECENT_EVENTS", 1)
+    monkeypatch.setattr(activity, "FOLDED_KEYS", 0)
     asyncio.run(run(seed, crash_rate=0.02))
