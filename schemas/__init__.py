@@ -1,1 +1,12 @@
 """Contracts, no behaviour: Avro schemas, the metric catalogue and the ClickHouse migrations."""
+
+import json
+from importlib.resources import files
+from typing import Any
+
+
+def load_schema(channel: str) -> dict[str, Any]:
+    """Return the shipped Avro schema of a channel's touchpoints, as it stands in its file."""
+    text = files(__name__).joinpath(f"touchpoint.{channel}.v1.avsc").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema

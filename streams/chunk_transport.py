@@ -6,6 +6,9 @@ last one's. A partition with a chunk in work is not polled; what arrives meanwhi
 chunk larger, and that is the back-pressure. Registered for broker URLs `chunk://host:port`.
 """
 
+import asyncio
+import logging
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,6 +18,9 @@ from faust.transport.drivers.aiokafka import Consumer as AiokafkaConsumer
 from faust.transport.drivers.aiokafka import Transport as AiokafkaTransport
 from faust.types import TP, ConsumerMessage, Message
 
+from touchstream.streams.errors import EXIT_SOFTWARE
+
+log = logging.getLogger(__name__)
 SCHEME = "chunk"
 POLL_WHILE_BUSY_SECONDS = 0.02
 """How soon a partition whose chunk was acknowledged is polled again."""
@@ -40,7 +46,13 @@ class ChunkConsumer(AiokafkaConsumer):
         timeout: float,  # noqa: ASYNC109  Faust's signature
     ) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """Yield a chunk for each idle partition that has records."""
-        records, active = await self._wait_next_records(timeout)
+        try:
+            records, active = await self._wait_next_records(timeout)
+        except (asyncio.CancelledError, *self.consumer_stopped_errors):
+            raise
+        except Exception as error:
+            await self.crash(error)
+            return
         generation = self.app.consumer_generation_id
         if records is None or self.should_stop:
             return
@@ -99,6 +111,11 @@ class ChunkConsumer(AiokafkaConsumer):
         """Chunks in work are abandoned; their partitions are read again by whoever gets them."""
         self._busy.clear()
         await super().on_partitions_revoked(revoked)
+
+    async def crash(self, reason: BaseException) -> None:
+        """End the process: Faust would go on without a consumer, alive and doing nothing."""
+        log.critical("the consumer failed: %r", reason, exc_info=reason)
+        os._exit(EXIT_SOFTWARE)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Offsets between two chunks are no gap."""

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError, ProgrammingError
-
 from touchstream.streams.errors import ConfigurationError, TouchstreamError, TransientError
 from touchstream.streams.settings import PREFIX, Settings
 
@@ -115,4 +114,6 @@ def _address(settings: Settings) -> dict[str, Any]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    """Say why in one line; urllib3 keeps the reason below the request that it describes."""
+    reason = getattr(error.__cause__, "reason", None) or error
+    return (str(reason).splitlines() or [type(error).__name__])[0][:300]

@@ -14,6 +14,7 @@ from typing import Any
 
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from fastavro.schema import to_parsing_canonical_form
+
 from touchstream.schemas import load_schema
 from touchstream.streams.avro_reader import reader_of
 from touchstream.streams.dead_letters import Reason

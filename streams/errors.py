@@ -36,3 +36,9 @@ class OwnershipLost(TouchstreamError):
         super().__init__(f"another worker owns {topic}[{partition}] now")
         self.topic = topic
         self.partition = partition
+
+
+EXIT_SOFTWARE = 70
+"""Exit code of a worker that stops before it would lose or repeat something; start it again."""
+EXIT_CONFIGURATION = 78
+"""Exit code for a wrong setting; starting again does not help."""

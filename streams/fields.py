@@ -126,7 +126,7 @@ def type_problem(field: Field, value: Any) -> str | None:
 
 
 def _mapping_problem(wanted: type, value: Any) -> str | None:
-    if not isinstance(value, dict | Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         return f"must be a mapping, is {_shown(value)}"
     for key, entry in value.items():
         if not isinstance(key, str):
@@ -138,7 +138,7 @@ def _mapping_problem(wanted: type, value: Any) -> str | None:
 
 
 def _list_problem(kind: str, value: Any) -> str | None:
-    if not isinstance(value, list | tuple):
+    if type(value) is not list and not isinstance(value, list | tuple):
         return f"must be a list, is {_shown(value)}"
     for number, entry in enumerate(value, 1):
         if kind == "Identifier" and _is_plain_identifier(entry):

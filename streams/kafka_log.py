@@ -70,7 +70,7 @@ class KafkaLog:
         producer = self._producer or await self._connected()
         batch = producer.create_batch()
         for key, value, headers in entries:
-            if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
+            if batch.append(key=key, value=value, timestamp=None, headers=list(headers)) is None:
                 raise MessageSizeTooLargeError(f"a record for {topic} is larger than a batch")
         name = self._settings.topic_prefix + topic
         delivered = await (await producer.send_batch(batch, name, partition=partition))

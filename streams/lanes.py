@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from touchstream.streams.changelog import Changelog
-from touchstream.streams.errors import OwnershipLost
+from touchstream.streams.errors import EXIT_SOFTWARE, OwnershipLost
 from touchstream.streams.lane import Lane, Ports
 from touchstream.streams.records import Record
 from touchstream.streams.stage import Stage
 from touchstream.streams.topics import state_topic
 
 log = logging.getLogger(__name__)
-EXIT_SOFTWARE = 70
 Place = tuple[str, int]
 """Logical topic and partition."""
 

@@ -18,6 +18,7 @@ from http.client import HTTPException
 from typing import Any, Protocol
 
 from fastavro.schema import to_parsing_canonical_form
+
 from touchstream.schemas import load_schema
 from touchstream.streams.errors import ConfigurationError, TransientError
 from touchstream.streams.topics import touchpoint_topic

@@ -1,5 +1,6 @@
 """Prometheus metrics of a worker: declared once, few labels, never an identifier."""
 
+import logging
 import time
 from collections.abc import Callable
 
@@ -17,8 +18,9 @@ from touchstream.streams.errors import ConfigurationError
 from touchstream.streams.lane import Lane
 from touchstream.streams.settings import Settings
 from touchstream.streams.stage import Outcome
-from touchstream.streams.tables import Table
+from touchstream.streams.tables import Row, Table
 
+log = logging.getLogger(__name__)
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -41,6 +43,7 @@ class Telemetry:
             "agent",
             "event",
         )
+        self._rejected = self._counter("rejected_rows", "Rows ClickHouse refused", "table")
         self._retries = self._counter("insert_retries", "Inserts tried again", "table")
         self._chunk_seconds = self._histogram(
             "chunk_seconds", "From a chunk's computation to its durability", "agent"
@@ -91,6 +94,11 @@ class Telemetry:
     def retried(self, table: Table, error: Exception) -> None:
         """Count an insert that is tried again."""
         self._retries.labels(table.name).inc()
+
+    def rejected(self, table: Table, row: Row, error: Exception) -> None:
+        """Count a row that ClickHouse refused; the log says why, without the row's values."""
+        self._rejected.labels(table.name).inc()
+        log.error("row refused: table=%s columns=%d error=%s", table.name, len(row), error)
 
     def _count(self, agent: str, name: str, label: str, number: int) -> None:
         if name == "touchpoints":

@@ -80,7 +80,7 @@ def _value_problem(channel: str, shape: Shape, touchpoint: Touchpoint) -> Proble
         if identifier["value"].strip() and identifier["kind"]:
             break
     else:
-        return Problem(Reason.MISSING_IDENTIFIER, "identifiers", "has none with kind and value")
+        return Problem(Reason.MISSING_IDENTIFIER, "identifiers", "has no entry with kind and value")
     for name in shape.doubles:
         number = touchpoint.get(name)
         if number is not None and not -LARGEST <= number <= LARGEST:

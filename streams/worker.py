@@ -21,7 +21,7 @@ def run_worker(settings: Settings) -> None:
     telemetry = Telemetry()
     sources = topic_sources(settings, (*TOUCHPOINTS, IDENTITY, CUSTOMER))
     kafka = KafkaLog(settings)
-    writer = ClickHouseWriter(settings, telemetry)
+    writer = ClickHouseWriter(settings, telemetry, telemetry.rejected)
     ports = Ports(kafka, writer, telemetry, settings.partitions, sources)
 
     async def close() -> None:

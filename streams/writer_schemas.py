@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from fastavro import parse_schema
 from fastavro.schema import SchemaParseException, UnknownType
+
 from touchstream.schemas import load_schema
 from touchstream.streams.dead_letters import Reason
 from touchstream.streams.errors import PoisonError

@@ -1,1 +1,1 @@
-"""`touchstream demo`: real purchases and seeded journeys through the whole pipeline, with known totals."""
+"""`touchstream demo`: real purchases and seeded journeys through everything, with known totals."""

@@ -1,0 +1,232 @@
+"""Commands that talk to ClickHouse: migrate, query, customers show, metrics.
+
+Each prints its answer to stdout and returns, or prints one line to stderr and exits with code 1.
+"""
+
+import importlib
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import typer
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from touchstream.streams.clickhouse import connect
+from touchstream.streams.errors import ConfigurationError, TouchstreamError
+from touchstream.streams.migrations import migrate
+from touchstream.streams.settings import Settings, load_settings
+
+Window = Literal["5m", "1h", "24h", "7d", "30d"]
+Format = Literal["table", "json", "csv"]
+TIMELINE_LENGTH = 20
+WIDTH_WITHOUT_TERMINAL = 240
+_CARD = """account_id, touchpoints, touchpoints_by_channel, contacts, orders, revenue,
+    average_order_value, first_touch_at, first_touch_channel, last_touch_at, last_touch_channel,
+    last_order_at, last_csat, last_nps, nps_category, last_ces"""
+_TIMELINE = """occurred_at, channel, action, value, currency, question, score, topic, campaign,
+    substring(text, 1, 60) AS text"""
+
+
+def migrate_command(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="only say what would be applied")
+    ] = False,
+) -> None:
+    """Create or update the ClickHouse tables and views; a second run changes nothing.
+
+    Examples: touchstream migrate; touchstream migrate --dry-run
+    """
+    with one_line_errors():
+        settings = load_settings()
+        applied = migrate(settings, dry_run)
+        done = "would apply" if dry_run else "applied"
+        for each in applied:
+            typer.echo(f"{done} {each.number:04d} {each.name} ({each.statements} statements)")
+        if not applied:
+            typer.echo(f"database {settings.clickhouse_database} is up to date")
+
+
+def query_command(
+    sql: Annotated[str, typer.Argument(help="any ClickHouse SQL")],
+    output: Annotated[Format, typer.Option("--format", help="how to print the rows")] = "table",
+) -> None:
+    """Run SQL in the touchstream database.
+
+    Example: touchstream query "SELECT channel, count() FROM touchpoints GROUP BY 1" --format csv
+    """
+    with one_line_errors(), opened(load_settings()) as client:
+        if output == "table":
+            result = client.query(sql)
+            show(Table(), result.column_names, result.result_rows)
+            return
+        name = "CSVWithNames" if output == "csv" else "JSONEachRow"
+        array = {"output_format_json_array_of_rows": 1} if output == "json" else {}
+        rows = client.raw_query(sql.strip().rstrip(";"), fmt=name, settings=array)
+        typer.echo(rows.decode(errors="replace"), nl=False)
+
+
+def customers_show_command(
+    who: Annotated[str, typer.Argument(help="kind:value of an identifier, or a customer id")],
+) -> None:
+    """Show one customer: totals, identities and the last touchpoints.
+
+    Examples: touchstream customers show email:ann@example.com; touchstream customers show 4f1c...
+    """
+    with one_line_errors():
+        settings = load_settings()
+        # By name: streams must not depend on agents, but only they know how a token is made.
+        agents = importlib.import_module("touchstream.agents.identifiers")
+        with opened(settings) as client:
+            show_customer(
+                client, who, lambda kind, value: agents.identity_token(kind, value, settings)
+            )
+
+
+def metrics_command(
+    window: Annotated[Window, typer.Option(help="length of the window")] = "24h",
+    as_of: Annotated[
+        str, typer.Option(help="end of the window, ISO 8601; UTC if not said")
+    ] = "now",
+    channel: Annotated[str, typer.Option(help="only this channel; all together if not said")] = "",
+) -> None:
+    """Show the rolling metrics of a window with their 95% intervals.
+
+    Example: touchstream metrics --window 7d --as-of 2026-01-31T12:00 --channel phone
+    """
+    with one_line_errors(), opened(load_settings()) as client:
+        moment = datetime.now(UTC) if as_of == "now" else _moment(as_of)
+        result = client.query(
+            "SELECT family, metric, n, value, low, high, unit"
+            f" FROM metrics_at(as_of = '{moment:%Y-%m-%d %H:%M:%S.%f}')"
+            " WHERE window = {window:String} AND member = {channel:String}"
+            " AND dimension = if(member = '', 'all', 'channel') ORDER BY family, metric",
+            parameters={"window": window, "channel": channel},
+        )
+        if not result.result_rows:
+            raise ConfigurationError(f"no measurements of channel {channel} in this window")
+        title = f"{channel or 'all channels'}, {window} to {moment:%Y-%m-%d %H:%M:%S} UTC"
+        show(Table(title=title), result.column_names, result.result_rows)
+
+
+def show_customer(client: Client, who: str, token_of: Callable[[str, str], str]) -> None:
+    """Print the card of the customer that `who` names."""
+    customer_id = _customer_id(client, who, token_of)
+    names: dict[str, Any] = {"customer": customer_id}
+    card = client.query(
+        f"SELECT {_CARD} FROM customers WHERE customer_id = {{customer:String}}", parameters=names
+    )
+    if not card.result_rows:
+        raise ConfigurationError(f"no customer {who}: not seen yet, or merged into an older one")
+    show(
+        Table(title=f"customer {customer_id}"),
+        ("", ""),
+        [
+            pair
+            for pair in zip(card.column_names, card.result_rows[0], strict=True)
+            if _said(pair[1])
+        ],
+    )
+    identities = client.query(
+        "SELECT kind, identity, first_seen_at FROM identities WHERE customer_id = {customer:String}"
+        " ORDER BY first_seen_at, identity",
+        parameters=names,
+    )
+    show(Table(title="identities"), identities.column_names, identities.result_rows)
+    # By identity, which the key of the facts begins with; then by customer.
+    names["identities"] = [row[1] for row in identities.result_rows]
+    timeline = client.query(
+        f"SELECT {_TIMELINE} FROM touchpoints WHERE identity IN {{identities:Array(String)}}"
+        " AND customer_id = {customer:String}"
+        f" ORDER BY occurred_at DESC, event_id LIMIT {TIMELINE_LENGTH}",
+        parameters=names,
+    )
+    show(
+        Table(title=f"last {TIMELINE_LENGTH} touchpoints"),
+        timeline.column_names,
+        timeline.result_rows,
+    )
+
+
+def show(table: Table, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Print rows; numbers to the right, nothing taken for markup or sent to the terminal raw."""
+    lines = [list(row) for row in rows]
+    for index, name in enumerate(columns):
+        numeric = any(isinstance(line[index], int | float | Decimal) for line in lines)
+        table.add_column(name, justify="right" if numeric else "left")
+    for line in lines:
+        table.add_row(*[Text(_cell(value)) for value in line])
+    width = None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
+    Console(width=width).print(table)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn errors of ours and of ClickHouse into one line and exit code 1."""
+    # It logs what it raises, and without a logging setup that is a second line on stderr.
+    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
+    try:
+        yield
+    except (TouchstreamError, ClickHouseError) as error:
+        text = str(error).partition("server response: ")[2] or str(error)
+        typer.echo(f"touchstream: {' '.join(text.split())}", err=True)
+        raise typer.Exit(1) from None
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Client]:
+    """Open a client for one command."""
+    client = connect(settings, dedicated_pool=True)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _customer_id(client: Client, who: str, token_of: Callable[[str, str], str]) -> str:
+    """Find the customer of `kind:value`; else `who` is an identity's token or the id itself."""
+    kind, colon, value = who.partition(":")
+    found = client.query(
+        "SELECT customer_id FROM identities WHERE identity = {identity:String}",
+        parameters={"identity": token_of(kind, value) if colon else who},
+    ).result_rows
+    if colon and not found:
+        raise ConfigurationError(f"no customer has the identifier {who}")
+    return str(found[0][0]) if found else who
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(
+            f"--as-of {text} is not an ISO 8601 time: 2026-01-31T12:00"
+        ) from None
+    return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+
+
+def _said(value: Any) -> bool:
+    return value is not None and value != "" and value != {}
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return "-"
+        case float():
+            return f"{value:,.3f}".rstrip("0").rstrip(".")
+        case Decimal():
+            return f"{value:,.2f}"
+        case datetime():
+            return f"{value:%Y-%m-%d %H:%M:%S}"
+        case dict():
+            return ", ".join(f"{key} {number}" for key, number in sorted(value.items()))
+    return "".join(
+        each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in str(value)
+    )

@@ -1,0 +1,365 @@
+"""Group commit, retry, bisection, cancellation and closing of the writer, over a fake client."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from clickhouse_connect.driver.exceptions import (
+    ClickHouseError,
+    DatabaseError,
+    DataError,
+    OperationalError,
+    ProgrammingError,
+)
+from touchstream.streams.clickhouse import Failure, explain, failure_of
+from touchstream.streams.clickhouse_writer import ClickHouseWriter, Inserter, Pace
+from touchstream.streams.errors import ConfigurationError, TransientError
+from touchstream.streams.settings import Settings
+from touchstream.streams.tables import Row, Table
+
+LETTERS = Table("letters", (("word", "String"), ("version", "UInt64")))
+NUMBERS = Table("numbers", (("number", "Int64"),))
+BAD = "bad"
+
+
+class FakeClient:
+    """Keeps what is inserted; fails as scripted, on the word `bad`, and while the gate is shut."""
+
+    def __init__(self, errors: tuple[Exception, ...] = ()) -> None:
+        self.errors = list(errors)
+        self.inserts: list[tuple[str, list[Row]]] = []
+        self.started = threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.threads: set[int] = set()
+        self.closed = False
+
+    def insert(self, table: str, columns: list[Row], **options: Any) -> None:
+        self.threads.add(threading.get_ident())
+        self.started.set()
+        assert self.gate.wait(10)
+        if self.errors:
+            raise self.errors.pop(0)
+        if len(columns) != len(options["column_names"]):
+            raise ProgrammingError("Insert data column count does not match column names")
+        rows = list(zip(*columns, strict=True))
+        if any(row[0] == BAD for row in rows):
+            raise DatabaseError("cannot parse", code=27)
+        self.inserts.append((table, rows))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Watch:
+    """Observer, receiver of rejected rows, and a clock that stands until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.stored: list[tuple[str, int]] = []
+        self.retries: list[str] = []
+        self.bad: list[tuple[str, Row, str]] = []
+        self.sleeps: list[float] = []
+        self.wake = asyncio.Event()
+        self.slept = asyncio.Event()
+
+    def inserted(self, table: Table, rows: int, seconds: float) -> None:
+        assert seconds >= 0
+        self.stored.append((table.name, rows))
+
+    def retried(self, table: Table, error: Exception) -> None:
+        self.retries.append(f"{table.name}: {error}")
+
+    def rejected(self, table: Table, row: Row, error: Exception) -> None:
+        self.bad.append((table.name, row, str(error)))
+
+    async def sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        self.slept.set()
+        await self.wake.wait()
+
+
+Body = Callable[[ClickHouseWriter, FakeClient, Watch], Awaitable[None]]
+
+
+def run(body: Body, *errors: Exception, flush_rows: int = 4, wake: bool = False) -> FakeClient:
+    """Run `body` with a writer; `wake` lets every sleep end at once."""
+
+    async def main() -> FakeClient:
+        settings = Settings(flush_rows=flush_rows, flush_seconds=0.5)
+        client, watch = FakeClient(errors), Watch()
+        if wake:
+            watch.wake.set()
+        inserter = Inserter(settings, connect=lambda *_, **__: client)  # type: ignore[arg-type]  # a fake
+        pace = Pace(watch.sleep, lambda: 1.0)
+        writer = ClickHouseWriter(settings, watch, watch.rejected, inserter=inserter, pace=pace)
+        await body(writer, client, watch)
+        await writer.close()
+        return client
+
+    return asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def letter(word: str, version: int = 1) -> Row:
+    return (word, version)
+
+
+async def begin(writer: ClickHouseWriter, *words: str) -> asyncio.Task[None]:
+    """Start an insert and let it reach its group."""
+    task = asyncio.create_task(writer.insert({LETTERS: [letter(word) for word in words]}))
+    await asyncio.sleep(0)
+    return task
+
+
+async def started(client: FakeClient) -> None:
+    assert await asyncio.to_thread(client.started.wait, 10)
+
+
+def test_callers_share_one_insert_a_table_when_enough_rows_wait() -> None:
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        first = await begin(writer, "a", "b")
+        assert not first.done()
+        await writer.insert({LETTERS: [letter("c")], NUMBERS: [(1,)]})
+        await first
+        assert client.inserts == [
+            ("letters", [letter("a"), letter("b"), letter("c")]),
+            ("numbers", [(1,)]),
+        ]
+        assert watch.stored == [("letters", 3), ("numbers", 1)]
+        assert len(client.threads) == 1
+        assert client.threads.isdisjoint({threading.get_ident()})
+
+    assert run(body).closed
+
+
+def test_few_rows_go_out_when_the_time_is_up() -> None:
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        caller = await begin(writer, "a")
+        await watch.slept.wait()
+        assert watch.sleeps == [0.5]
+        assert client.inserts == []
+        watch.wake.set()
+        await caller
+        assert client.inserts == [("letters", [letter("a")])]
+
+    run(body)
+
+
+def test_what_arrives_while_an_insert_runs_makes_the_next_one_larger() -> None:
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        client.gate.clear()
+        callers = [await begin(writer, "a")]
+        await started(client)
+        callers += [await begin(writer, "b"), await begin(writer, "c")]
+        callers += [await begin(writer, *"defgh"), await begin(writer, "i")]
+        assert not any(caller.done() for caller in callers)
+        client.gate.set()
+        await asyncio.gather(*callers)
+        assert ["".join(row[0] for row in rows) for _, rows in client.inserts] == ["a", "bcdefghi"]
+
+    run(body, flush_rows=1)
+
+
+def test_rows_of_a_table_stay_in_the_order_of_their_callers() -> None:
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        callers = [
+            asyncio.create_task(writer.insert({LETTERS: [letter("key", version)]}))
+            for version in range(1, 51)
+        ]
+        await asyncio.gather(*callers)
+        versions = [row[1] for _, rows in client.inserts for row in rows]
+        assert versions == list(range(1, 51))
+
+    run(body, wake=True)
+
+
+def test_nothing_to_insert_returns_without_an_insert() -> None:
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        await writer.insert({})
+        await writer.insert({LETTERS: []})
+        assert client.inserts == []
+        assert watch.sleeps == []
+
+    run(body)
+
+
+def test_transient_errors_repeat_the_same_block_ever_slower() -> None:
+    away = [OperationalError("away"), DatabaseError("busy", code=252), TransientError("gone")] * 5
+
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        await writer.insert({LETTERS: [letter(word) for word in "abcd"]})
+        assert client.inserts == [("letters", [letter(word) for word in "abcd"])]
+        assert len(watch.retries) == len(away)
+        assert watch.bad == []
+        backoffs = watch.sleeps[-len(away) :]
+        assert backoffs[:4] == [0.2, 0.4, 0.8, 1.6]
+        assert backoffs == sorted(backoffs)
+        assert backoffs[-1] == 30.0
+
+    run(body, *away, wake=True)
+
+
+def test_jitter_takes_up_to_half_of_the_backoff() -> None:
+    writer = ClickHouseWriter(
+        Settings(), Watch(), lambda *_: None, pace=Pace(asyncio.sleep, lambda: 0.0)
+    )
+    assert writer._backoff_seconds(0) == pytest.approx(0.1)
+    assert writer._backoff_seconds(1_000_000) == pytest.approx(15.0)
+
+
+def test_a_bad_row_is_rejected_alone_and_the_rest_is_stored() -> None:
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        words = [*"abcde", BAD, *"fghijk"]
+        other = await begin(writer, "z")
+        await writer.insert({LETTERS: [letter(word) for word in words], NUMBERS: [(7,)]})
+        await other
+        stored = [row[0] for table, rows in client.inserts if table == "letters" for row in rows]
+        assert stored == ["z", *"abcdefghijk"]
+        assert watch.bad == [("letters", letter(BAD), "cannot parse")]
+        assert watch.retries == []
+        assert ("numbers", [(7,)]) in client.inserts
+
+    run(body, wake=True)
+
+
+def test_a_transient_error_during_bisection_loses_nothing() -> None:
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        await writer.insert({LETTERS: [letter(word) for word in ("a", BAD, "b", "c")]})
+        assert [row[0] for _, rows in client.inserts for row in rows] == ["a", "b", "c"]
+        assert [row for _, row, _ in watch.bad] == [letter(BAD)]
+        assert len(watch.retries) == 1
+
+    run(body, DataError("whole block"), OperationalError("away"), wake=True)
+
+
+def test_a_row_of_the_wrong_length_is_rejected() -> None:
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        await writer.insert({LETTERS: [letter("a"), ("short",), letter("b"), letter("c")]})
+        assert [row[0] for _, rows in client.inserts for row in rows] == ["a", "b", "c"]
+        assert [row for _, row, _ in watch.bad] == [("short",)]
+
+    run(body, wake=True)
+
+
+def test_a_schema_that_is_not_ours_stops_every_caller_and_rejects_nothing() -> None:
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        callers = [await begin(writer, "a"), await begin(writer, "b", "c", "d")]
+        ends = await asyncio.gather(*callers, return_exceptions=True)
+        assert [type(end) for end in ends] == [ConfigurationError] * 2
+        assert "letters: no table" in str(ends[0])
+        assert watch.bad == []
+        await writer.insert({LETTERS: [letter("e")]})
+        assert client.inserts == [("letters", [letter("e")])]
+
+    run(body, DatabaseError("no table", code=60), wake=True)
+
+
+def test_a_cancelled_caller_takes_nobody_s_rows_away() -> None:
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        first, second = await begin(writer, "a"), await begin(writer, "b")
+        first.cancel()
+        await asyncio.wait([first])
+        assert first.cancelled()
+        watch.wake.set()
+        await second
+        assert client.inserts == [("letters", [letter("a"), letter("b")])]
+
+    run(body)
+
+
+def test_a_caller_cancelled_during_the_insert_leaves_it_running() -> None:
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        client.gate.clear()
+        first, second = await begin(writer, "a"), await begin(writer, "b")
+        await started(client)
+        first.cancel()
+        await asyncio.wait([first])
+        client.gate.set()
+        await second
+        assert client.inserts == [("letters", [letter("a"), letter("b")])]
+
+    run(body, flush_rows=2)
+
+
+def test_an_error_that_no_caller_waits_for_is_not_reported_as_forgotten() -> None:
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        caller = await begin(writer, "a")
+        caller.cancel()
+        await asyncio.wait([caller])
+
+    run(body, DatabaseError("no table", code=60))
+
+
+def test_close_sends_what_is_waiting_and_refuses_more() -> None:
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        caller = await begin(writer, "a")
+        await writer.close()
+        await caller
+        assert client.inserts == [("letters", [letter("a")])]
+        with pytest.raises(TransientError, match="closed"):
+            await writer.insert({LETTERS: [letter("b")]})
+
+    run(body)
+
+
+def test_close_does_not_wait_for_a_clickhouse_that_is_away() -> None:
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        caller = await begin(writer, *"abcd")
+        await watch.slept.wait()
+        await started(client)
+        await writer.close()
+        with pytest.raises(TransientError, match="closed before letters was stored"):
+            await caller
+        assert client.inserts == []
+
+    run(body, *[OperationalError("away")] * 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (OperationalError("network"), Failure.TRANSIENT),
+        (DatabaseError("HTTP 503 of a proxy"), Failure.TRANSIENT),
+        *[
+            (DatabaseError("", code=code), Failure.TRANSIENT)
+            for code in (159, 202, 209, 210, 241, 242, 252, 319, 999, 1000, 1001, 1002)
+        ],
+        (TimeoutError(), Failure.TRANSIENT),
+        (OSError(), Failure.TRANSIENT),
+        (TransientError("unreachable"), Failure.TRANSIENT),
+        (ClickHouseError("unknown"), Failure.TRANSIENT),
+        (DatabaseError("", code=27), Failure.DATA),
+        (DatabaseError("", code=349), Failure.DATA),
+        (DatabaseError("", code=469), Failure.DATA),
+        (DataError("None in a column that is not Nullable"), Failure.DATA),
+        (ProgrammingError("column count"), Failure.DATA),
+        (TypeError(), Failure.DATA),
+        (OverflowError(), Failure.DATA),
+        (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates"), Failure.DATA),
+        (DatabaseError("", code=16), Failure.CONFIGURATION),
+        (DatabaseError("", code=53), Failure.CONFIGURATION),
+        (DatabaseError("", code=60), Failure.CONFIGURATION),
+        (DatabaseError("", code=516), Failure.CONFIGURATION),
+        (ConfigurationError("refused"), Failure.CONFIGURATION),
+    ],
+)
+def test_errors_of_inserts_are_sorted_by_what_to_do(error: Exception, failure: Failure) -> None:
+    assert failure_of(error) is failure
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "advice"),
+    [
+        (516, ConfigurationError, "TOUCHSTREAM_CLICKHOUSE_PASSWORD"),
+        (194, ConfigurationError, "TOUCHSTREAM_CLICKHOUSE_USER"),
+        (81, ConfigurationError, "touchstream migrate"),
+        (None, TransientError, "TOUCHSTREAM_CLICKHOUSE_URL"),
+    ],
+)
+def test_a_failed_connection_says_what_to_do(
+    code: int | None, kind: type[Exception], advice: str
+) -> None:
+    explained = explain(DatabaseError("no", code=code), Settings())
+    assert type(explained) is kind
+    assert advice in str(explained)
