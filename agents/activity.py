@@ -8,6 +8,7 @@ step, and activities join as unions by event key, so an event that took both way
 from collections.abc import Iterator
 
 import msgspec
+
 from touchstream.agents.measures import CONTACTS
 from touchstream.agents.messages import (
     Activity,

@@ -7,6 +7,7 @@ nobody can choose to win.
 """
 
 import msgspec
+
 from touchstream.agents.messages import Sight, Token
 
 

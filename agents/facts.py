@@ -4,6 +4,7 @@ from hashlib import blake2b
 from typing import Any
 
 import msgspec
+
 from touchstream.agents.messages import Event, Token, Touch, customer_name
 from touchstream.streams.tables import Row
 

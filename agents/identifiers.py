@@ -9,6 +9,7 @@ from functools import lru_cache
 from hashlib import blake2b
 
 import phonenumbers
+
 from touchstream.streams.settings import Settings
 
 TOKEN_BYTES = 16

@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 import msgspec
+
 from touchstream.streams.dead_letters import Reason
 from touchstream.streams.errors import PoisonError
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from struct import Struct
 
 import msgspec
+
 from touchstream.agents.measures import Measure
 from touchstream.streams.tables import Row
 

@@ -55,6 +55,7 @@ class Stitch:
             effects.count("replayed")
             return
         step = _Step(identity, record, state, effects)
+        version = step.vertex.version if step.vertex else 0
         match message:
             case Touch():
                 step.touch(message)
@@ -66,12 +67,12 @@ class Stitch:
                 step.report(message)
             case Assign():
                 step.assign(message)
+        vertex = step.vertex
+        if vertex and vertex.customer is not None and vertex.version != version:
+            effects.upsert(IDENTITIES, identity, identity_row(identity, vertex))
 
     def project(self, partition: int, state: State, effects: Effects) -> None:
-        """The identities that changed, with their customer."""
-        for key, vertex in state.changed.items():
-            if key[:1] == VERTEX and vertex.customer is not None:
-                effects.insert(IDENTITIES, identity_row(key[1:], vertex))
+        """Rows are written as identities change."""
 
 
 def identity_row(identity: Token, vertex: Vertex) -> Row:
@@ -178,7 +179,10 @@ class _Step:
         vertex = self.vertex
         assert vertex
         if vertex.root == self.identity:
-            self._decide(self._component())
+            if vertex.links:
+                self._decide(self._component())
+            else:
+                self._become(self.identity)
         else:
             self._send(vertex.root, Report(self.identity, vertex.first_seen, links))
 

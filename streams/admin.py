@@ -7,6 +7,7 @@ from typing import Any
 
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, NewTopic
+
 from touchstream.streams.errors import ConfigurationError, TransientError
 from touchstream.streams.kafka_config import kafka_config
 from touchstream.streams.settings import Settings

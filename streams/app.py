@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 
 import faust
 from faust.types import TP
+
 from touchstream.streams import chunk_transport
 from touchstream.streams.chunk_transport import Chunk, ChunkConsumer
 from touchstream.streams.lane import Ports
@@ -45,6 +46,7 @@ class FaustApp:
     ) -> None:
         """`close` is awaited when the last chunk is done."""
         chunk_transport.register()
+        (settings.data_directory / "faust").mkdir(parents=True, exist_ok=True)
         self.settings = settings
         self.faust = faust.App(settings.group, **faust_settings(settings))
         self.lanes = Lanes(ports, self)
@@ -81,15 +83,25 @@ class FaustApp:
         records = [
             Record(topic, partition, r.offset, r.timestamp, r.key, r.value) for r in chunk.records
         ]
-        lag = chunk.highwater - records[-1].offset - 1
-        self._telemetry.lag(self._agents[topic], topic, partition, lag)
-        return (topic, partition), Work(records, event.ack)
+        self._lag(topic, partition, chunk.highwater - records[0].offset)
+
+        def acknowledge() -> None:
+            self._lag(topic, partition, chunk.highwater - records[-1].offset - 1)
+            event.ack()
+
+        return (topic, partition), Work(records, acknowledge)
+
+    def _lag(self, topic: str, partition: int, records: int) -> None:
+        self._telemetry.lag(self._agents[topic], topic, partition, records)
 
     def _place(self, tp: TP) -> Place:
         return tp.topic[len(self.settings.topic_prefix) :], tp.partition
 
     async def _on_revoked(self, app: Any, /, *tps: Any, **kwargs: Any) -> None:
-        await self.lanes.revoke([self._place(tp) for tp in tps[0]])
+        places = [self._place(tp) for tp in tps[0]]
+        await self.lanes.revoke(places)
+        for topic, partition in places:
+            self._telemetry.forget(self._agents[topic], topic, partition)
 
     async def _on_assigned(self, app: Any, /, *tps: Any, **kwargs: Any) -> None:
         self.lanes.assign(self._place(tp) for tp in tps[0])

@@ -1,6 +1,7 @@
 """Durable state of one partition: one record batch a chunk, one writer, no transactions.
 
-Each batch carries the changed keys and a marker with the input offset applied; a batch is stored
+Each batch carries the changed keys and a marker with the input offset applied (and the input topic's
+identity, because a topic that is created again starts over); a batch is stored
 whole or not at all, so state and position move together. On taking the partition a writer claims
 it with a higher epoch, and each of its batches must land right after the one before. A gap means
 another writer: with a lower epoch its records are repaired over, with a higher one the partition
@@ -17,14 +18,16 @@ from touchstream.streams.records import Record
 CLAIM = b"\x00claim"
 MARKER = b"\x00applied"
 _EPOCH = Struct(">I")
-_OFFSET = Struct(">q")
+_APPLIED = Struct(">Qq")
 
 
 class Image:
     """What a changelog partition says, read record by record."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: int) -> None:
+        """`source` identifies the input topic as it exists now; markers of another do not count."""
         self.values: dict[bytes, bytes] = {}
+        self.source = source
         self.applied = -1
         """Offset of the last input record applied."""
         self.epoch = 0
@@ -51,10 +54,12 @@ class Image:
             self._keep(key, value[_EPOCH.size :])
 
     def _keep(self, key: bytes, value: bytes) -> None:
-        if key == MARKER:
-            self.applied = max(self.applied, _OFFSET.unpack(value)[0])
-        else:
+        if key != MARKER:
             self.keep({key: value})
+            return
+        source, applied = _APPLIED.unpack(value)
+        if source == self.source:
+            self.applied = max(self.applied, applied)
 
     def keep(self, changes: Mapping[bytes, bytes]) -> None:
         """Take new values; an empty one removes its key."""
@@ -70,8 +75,9 @@ class Image:
 class Changelog:
     """The single writer of one state partition."""
 
-    def __init__(self, log: Log, topic: str, partition: int) -> None:
-        self.image = Image()
+    def __init__(self, log: Log, topic: str, partition: int, source: int) -> None:
+        """`topic` is the state topic; `source` identifies the input topic."""
+        self.image = Image(source)
         self.topic = topic
         self.partition = partition
         self._log = log
@@ -124,5 +130,5 @@ class Changelog:
     def _entries(self, changes: Mapping[bytes, bytes], applied: int) -> list[Entry]:
         epoch = _EPOCH.pack(self._epoch)
         entries: list[Entry] = [(key, epoch + value, ()) for key, value in changes.items()]
-        entries.append((MARKER, epoch + _OFFSET.pack(applied), ()))
+        entries.append((MARKER, epoch + _APPLIED.pack(self.image.source, applied), ()))
         return entries

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError, ProgrammingError
+
 from touchstream.streams.errors import ConfigurationError, TouchstreamError, TransientError
 from touchstream.streams.settings import PREFIX, Settings
 

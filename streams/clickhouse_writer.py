@@ -25,6 +25,7 @@ from typing import Protocol
 from clickhouse_connect.datatypes.base import ClickHouseType
 from clickhouse_connect.datatypes.registry import get_from_name
 from clickhouse_connect.driver.client import Client
+
 from touchstream.streams.clickhouse import Failure, connect, failure_of
 from touchstream.streams.errors import ConfigurationError, TransientError
 from touchstream.streams.settings import Settings

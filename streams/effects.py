@@ -1,10 +1,10 @@
 """What a chunk wants done outside: records to append, rows to insert, dead letters, and counts."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 from touchstream.streams.dead_letters import dead_letter_headers, dead_letter_row
 from touchstream.streams.errors import PoisonError
-from touchstream.streams.records import Message, Position, Record, frame
+from touchstream.streams.records import Message, Record, frame
 from touchstream.streams.tables import DEAD_LETTERS, Row, Table
 from touchstream.streams.topics import DEAD_LETTER, partition_of
 
@@ -12,13 +12,23 @@ from touchstream.streams.topics import DEAD_LETTER, partition_of
 class Effects:
     """Collects the effects of the records of one chunk; each message gets its position."""
 
-    __slots__ = ("_partitions", "_record", "_sequence", "_source", "counts", "messages", "rows")
+    __slots__ = (
+        "_inserts",
+        "_partitions",
+        "_record",
+        "_sequence",
+        "_source",
+        "_upserts",
+        "counts",
+        "messages",
+    )
 
     def __init__(self, source: int, partitions: int) -> None:
         """`source` identifies the input topic; `partitions` is the number every topic has."""
         self.messages: list[Message] = []
-        self.rows: dict[Table, list[Row]] = {}
         self.counts: Counter[tuple[str, str]] = Counter()
+        self._inserts: defaultdict[Table, list[Row]] = defaultdict(list)
+        self._upserts: defaultdict[Table, dict[bytes, Row]] = defaultdict(dict)
         self._source = source
         self._partitions = partitions
         self._record: Record | None = None
@@ -33,14 +43,25 @@ class Effects:
         """Append an internal record to the partition of its key."""
         record = self._record
         assert record is not None
-        position = Position(self._source, record.partition, record.offset, self._sequence)
+        value = frame((self._source, record.partition, record.offset, self._sequence), body)
         self._sequence += 1
-        partition = partition_of(key, self._partitions)
-        self.messages.append(Message(topic, partition, key, frame(position, body)))
+        self.messages.append(Message(topic, partition_of(key, self._partitions), key, value))
 
     def insert(self, table: Table, row: Row) -> None:
         """Insert a row into ClickHouse."""
-        self.rows.setdefault(table, []).append(row)
+        self._inserts[table].append(row)
+
+    def upsert(self, table: Table, key: bytes, row: Row) -> None:
+        """Insert a row that replaces this chunk's earlier rows of the same key."""
+        self._upserts[table][key] = row
+
+    @property
+    def rows(self) -> dict[Table, list[Row]]:
+        """All rows by table."""
+        rows = {table: list(found) for table, found in self._inserts.items()}
+        for table, found in self._upserts.items():
+            rows.setdefault(table, []).extend(found.values())
+        return rows
 
     def count(self, name: str, label: str = "") -> None:
         """Count something for Prometheus."""

@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError as AioKafkaError
 from aiokafka.errors import MessageSizeTooLargeError
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+
 from touchstream.streams.errors import TransientError
 from touchstream.streams.kafka_config import aiokafka_config, kafka_config
 from touchstream.streams.log import Entry

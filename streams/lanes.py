@@ -86,7 +86,8 @@ class Lanes:
         topic, partition = place
         if stateful and place not in self._changelogs:
             name = state_topic(stage.name)
-            self._changelogs[place] = Changelog(self._ports.log, name, partition)
+            source = self._ports.sources[topic]
+            self._changelogs[place] = Changelog(self._ports.log, name, partition, source)
         return Lane(stage, topic, partition, self._ports, self._changelogs.get(place))
 
     async def _run(self, lane: Lane, queue: "asyncio.Queue[Work]") -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
+
 from touchstream.streams.clickhouse import connect, explain
 from touchstream.streams.errors import ConfigurationError, TransientError
 from touchstream.streams.settings import Settings

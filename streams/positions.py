@@ -8,6 +8,7 @@ becomes durable in the same record batch as everything else.
 from struct import Struct
 
 import msgspec
+
 from touchstream.streams.records import Position
 from touchstream.streams.state import State
 

@@ -44,7 +44,7 @@ _POSITION = Struct(">QIQI")
 POSITION_BYTES = _POSITION.size
 
 
-def frame(position: Position, body: bytes) -> bytes:
+def frame(position: tuple[int, int, int, int], body: bytes) -> bytes:
     """Value of an internal record: its position, then its body."""
     return _POSITION.pack(*position) + body
 

@@ -17,6 +17,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
 from touchstream.streams.errors import ConfigurationError
 
 PREFIX = "TOUCHSTREAM_"

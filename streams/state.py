@@ -26,12 +26,13 @@ class State:
 
     def get(self, key: bytes, decode: Callable[[bytes], T]) -> T | None:
         """Object under `key`, decoded on first use; None when there is none."""
-        if key in self._objects:
-            return cast(T | None, self._objects[key])
+        objects = self._objects
+        if key in objects:
+            return cast("T | None", objects[key])
         value = self._values.get(key)
         if value is None:
             return None
-        found = self._objects[key] = decode(value)
+        found = objects[key] = decode(value)
         return found
 
     def put(self, key: bytes, value: Any) -> None:

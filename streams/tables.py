@@ -9,7 +9,7 @@ from typing import Any
 Row = tuple[Any, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
     """A table that agents insert into; rows are tuples in the order of `columns`."""
 

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from prometheus_client import (
     GC_COLLECTOR,
@@ -14,6 +15,7 @@ from prometheus_client import (
     Histogram,
     start_http_server,
 )
+
 from touchstream.streams.errors import ConfigurationError
 from touchstream.streams.lane import Lane
 from touchstream.streams.settings import Settings
@@ -83,8 +85,15 @@ class Telemetry:
             self._state_bytes.labels(*place).set(lane.changelog.image.size_bytes)
 
     def lag(self, agent: str, topic: str, partition: int, records: int) -> None:
-        """Records of a partition that were waiting when its last chunk was fetched."""
+        """Records of a partition that are not applied, as its last fetch saw it."""
         self._lag.labels(agent, topic, str(partition)).set(records)
+
+    def forget(self, agent: str, topic: str, partition: int) -> None:
+        """Say nothing more of a partition that another worker has now."""
+        place = (agent, topic, str(partition))
+        for gauge in (self._lag, self._progress, self._state_keys, self._state_bytes):
+            with suppress(KeyError):
+                gauge.remove(*place)
 
     def inserted(self, table: Table, rows: int, seconds: float) -> None:
         """Count an insert."""

@@ -1,14 +1,18 @@
 """A worker process: settings in, all agents running over the partitions it is assigned."""
 
 import asyncio
+import gc
 from importlib import import_module
 
 import faust
+
 from touchstream.streams.admin import topic_sources
 from touchstream.streams.app import FaustApp
 from touchstream.streams.clickhouse_writer import ClickHouseWriter
+from touchstream.streams.errors import ConfigurationError
 from touchstream.streams.kafka_log import KafkaLog
 from touchstream.streams.lane import Ports
+from touchstream.streams.migrations import migrate
 from touchstream.streams.settings import Settings
 from touchstream.streams.telemetry import Telemetry
 from touchstream.streams.topics import CUSTOMER, IDENTITY, TOUCHPOINTS
@@ -16,8 +20,15 @@ from touchstream.streams.topics import CUSTOMER, IDENTITY, TOUCHPOINTS
 AGENTS = ("ingest", "stitch", "profile")
 
 
+def check_tables(settings: Settings) -> None:
+    """Raises ConfigurationError when a migration is missing, TransientError without ClickHouse."""
+    if migrate(settings, dry_run=True):
+        raise ConfigurationError("tables are missing: run `touchstream migrate`")
+
+
 def run_worker(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; raises a TouchstreamError when it cannot start."""
+    check_tables(settings)
     telemetry = Telemetry()
     sources = topic_sources(settings, (*TOUCHPOINTS, IDENTITY, CUSTOMER))
     kafka = KafkaLog(settings)
@@ -34,5 +45,8 @@ def run_worker(settings: Settings) -> None:
     for name in AGENTS:
         import_module(f"touchstream.agents.{name}").attach(app)
     telemetry.serve(settings)
+    # Millions of long-lived objects and few cycles: collect rarely, and not what is there already.
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
     worker = faust.Worker(app.faust, loglevel=settings.log_level.upper(), loop=loop)
     worker.execute_from_commandline()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
+
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.settings import Settings
 

@@ -18,6 +18,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.errors import ConfigurationError, TouchstreamError
 from touchstream.streams.migrations import migrate

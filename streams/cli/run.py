@@ -16,7 +16,9 @@ def up_command(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=16, help="How many workers.")] = 2,
     kafka_port: Annotated[int, typer.Option(help="Port of the broker; 0 takes a free one.")] = 9092,
-    clickhouse_port: Annotated[int, typer.Option(help="Port of ClickHouse; 0 for a free one.")] = 8123,
+    clickhouse_port: Annotated[
+        int, typer.Option(help="Port of ClickHouse; 0 for a free one.")
+    ] = 8123,
     metrics_port: Annotated[int, typer.Option(help="/metrics of the first worker.")] = 9464,
 ) -> None:
     """Run broker, ClickHouse and workers on this machine until Ctrl-C.
@@ -36,7 +38,9 @@ def up_command(
     with one_line_errors(), LocalStack(load_settings(), options) as stack:
         settings = stack.settings
         typer.echo(f"Kafka       {settings.kafka_bootstrap_servers}")
-        typer.echo(f"ClickHouse  {settings.clickhouse_url}  database {settings.clickhouse_database}")
+        typer.echo(
+            f"ClickHouse  {settings.clickhouse_url}  database {settings.clickhouse_database}"
+        )
         typer.echo(f"logs        {settings.data_directory}/logs")
         typer.echo("ready; Ctrl-C stops everything")
         sys.stdout.flush()

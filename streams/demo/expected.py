@@ -15,7 +15,8 @@ from touchstream.streams.demo.progress import Progress
 Event = tuple[str, str]
 """A touchpoint by its channel and event id."""
 READABLE_TOUCHPOINTS = range(14, 40)
-"""Length of a timeline that can be read at a glance."""
+"""Length of a timeline that can be read at a glance, orders not counted."""
+MANY_CHANNELS = 6
 
 
 class Expected:
@@ -95,8 +96,12 @@ class _Example:
         """First touchpoint of the one with the most channels, among the readable and whole ones."""
         whole = [events for events in self._events.values() if _is_one(events, expected)]
         readable = [events for events in whole if len(events) in READABLE_TOUCHPOINTS]
-        best = max(readable or whole, key=lambda events: (len({c for c, _ in events}), events[0]))
-        return best[0]
+        return max(readable or whole, key=_variety)[0]
+
+
+def _variety(events: list[Event]) -> tuple[int, int]:
+    """Many channels in few touchpoints."""
+    return min(MANY_CHANNELS, len({channel for channel, _ in events})), -len(events)
 
 
 def _is_one(events: list[Event], expected: Expected) -> bool:

@@ -17,7 +17,8 @@ WHERE c.customer_id IN (
 """
 TIMELINE = """
 SELECT
-    t.occurred_at, t.channel, t.action, i.kind, t.session_id,
+    t.occurred_at, t.channel, t.action, i.kind,
+    if(t.session_id = '', t.conversation_id, t.session_id),
     multiIf(
         t.channel = 'purchase', concat(toString(t.quantity), ' for $', toString(t.value)),
         isNotNull(t.score), concat(
@@ -29,9 +30,9 @@ SELECT
         mapContains(t.details, 'search_term'), t.details['search_term'],
         mapContains(t.details, 'product_id'), t.details['product_id'],
         mapContains(t.details, 'template'), t.details['template'],
-        mapContains(t.details, 'page_url'), t.details['page_url'],
+        mapContains(t.details, 'page_url'), path(t.details['page_url']),
         t.details['purpose']),
-    t.customer_id != t.customer_id_then
+    t.customer_id_then
 FROM touchpoints AS t INNER JOIN identities AS i ON t.identity = i.identity
 WHERE t.customer_id = {customer:String}
 ORDER BY t.occurred_at, t.event_id
@@ -63,9 +64,10 @@ class Moment(NamedTuple):
     known_by: str
     """Kind of the identifier it is filed under."""
     session_id: str
+    """Visit, chat or call; empty for other touchpoints."""
     what: str
-    joined_later: bool
-    """It was somebody else's when it was processed."""
+    customer_then: str
+    """The customer it seemed to belong to when it was processed."""
 
 
 class Metric(NamedTuple):

@@ -8,7 +8,7 @@ from touchstream.streams.demo.diary import Occurrence
 from touchstream.streams.demo.progress import Patience
 from touchstream.streams.errors import TransientError
 
-PROBE_POLL_SECONDS = 0.1
+PROBE_POLL_SECONDS = 0.2
 VISIBLE = """
 SELECT channel, event_id FROM touchpoints
 WHERE occurred_at >= fromUnixTimestamp64Milli({since:Int64})

@@ -9,8 +9,8 @@ from touchstream.streams.errors import TransientError
 
 POLL_SECONDS = 0.5
 STALL_SECONDS = 60.0
-QUIET_SECONDS = 10.0
-"""Without a move for so long, what has arrived is final."""
+QUIET_SECONDS = 30.0
+"""Without a move for so long, what has arrived is final; a killed worker is back sooner."""
 
 PROGRESS = """
 SELECT

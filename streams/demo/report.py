@@ -1,6 +1,7 @@
 """The demo's report: plain tables that read well on a terminal and in a log, 100 columns wide."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from statistics import quantiles
 
@@ -51,47 +52,57 @@ def channels(findings: Findings) -> Table:
 def stitching(findings: Findings) -> Table:
     """How many customers there seemed to be, and how many there are."""
     table = _table("Customers", "", numbers=("customers",))
-    table.add_row("before stitching, each cookie and address by itself", _n(findings.identities))
+    each = "before stitching: each cookie, address and number by itself"
+    table.add_row(each, _n(findings.identities))
     table.add_row("after stitching", _n(findings.customers))
     return table
 
 
-def timeline(person: Person, moments: Iterable[Moment]) -> Table:
+def timeline(person: Person, moments: Sequence[Moment]) -> Table:
     """One customer's touchpoints; the pages of one visit share a line."""
     title = (
         f"One customer: {person.customer_id[:13]}..., {person.touchpoints} touchpoints, "
         f"{person.orders} orders, ${person.revenue:,.2f}, {len(person.identity_kinds)} identities"
     )
-    table = _table(title, "when (UTC)", "channel", "what", "known by", "")
-    for _, group in groupby(moments, key=_visit):
+    table = _table(title, "when (UTC)", "channel", "what", "known by")
+    for column in table.columns:
+        column.no_wrap = True
+    table.columns[0].min_width = len("1997-01-01 00:00")
+    for _, group in groupby(moments, key=lambda moment: moment.session_id or moment):
         table.add_row(*_line([*group]))
-    table.caption = "* processed as an unknown or another customer, joined to this one later"
+    table.caption = _history(person, moments)
     return table
 
 
-def _visit(moment: Moment) -> object:
-    return moment.session_id or moment
-
-
 def _line(moments: list[Moment]) -> tuple[str, ...]:
-    first, *more = moments
-    what = f"{first.action.replace('_', ' ')}: {first.what}" if first.what else first.action
+    """One line for a visit, a chat or a call."""
+    first = moments[0]
+    actions = ", ".join(dict.fromkeys(moment.action for moment in moments)).replace("_", " ")
     return (
         f"{first.occurred_at:%Y-%m-%d %H:%M}",
         first.channel,
-        escape(what) + (f", and {len(more)} more" if more else ""),
+        escape(f"{actions}: {first.what}" if first.what else actions),
         KINDS.get(first.known_by, first.known_by.replace("_", " ")),
-        "*" if any(moment.joined_later for moment in moments) else "",
+    )
+
+
+def _history(person: Person, moments: Iterable[Moment]) -> str:
+    """How many strangers the customer seemed to be."""
+    strangers = Counter(moment.customer_then for moment in moments)
+    moved = strangers.total() - strangers.pop(person.customer_id, 0)
+    return (
+        f"{moved} of these touchpoints came in under other customers ({len(strangers)}); then a "
+        "login, a mail,\na form or a message showed that all were one, and they moved here."
     )
 
 
 def metrics(rows: Iterable[Metric]) -> Table:
     """The CX metrics: rolling at the end of the period, and over all of it."""
-    numbers = ("30 days to July 1998", "95% interval", "n", "all time", "n")
-    table = _table("Customer experience", "metric", numbers=numbers)
+    numbers = ("last 30 days", "95% interval", "n", "all time", "n")
+    table = _table("Customer experience on 1 July 1998", "metric", numbers=numbers)
     for row in rows:
         table.add_row(
-            f"{row.name.replace('_', ' ')}, {row.unit}",
+            _metric(row),
             _value(row.value),
             "" if row.low is None else f"{_value(row.low)} to {_value(row.high)}",
             _n(row.n),
@@ -99,6 +110,11 @@ def metrics(rows: Iterable[Metric]) -> Table:
             _n(row.n_ever),
         )
     return table
+
+
+def _metric(row: Metric) -> str:
+    name = row.name.replace("_", " ")
+    return name if name in (row.unit, "revenue") else f"{name}, {row.unit}"
 
 
 def checks(rows: Iterable[Check]) -> Table:

@@ -80,6 +80,7 @@ def run_demo(
         if keep:
             how_to_query(console, stack.settings)
             stay(publisher, stack.wait, plan)
+            console.print("Stopping ...")
         else:
             what_next(console)
     return 0 if all(check.ok for check in findings.checks) else 1

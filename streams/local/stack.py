@@ -61,6 +61,8 @@ class LocalStack:
     settings: Settings
     """The settings given, adjusted to the embedded servers and their real ports."""
     workers: Workers
+    metrics_ports: list[int]
+    """Port of `/metrics` of each worker."""
 
     def __init__(
         self,
@@ -108,7 +110,7 @@ class LocalStack:
             left -= WATCH_SECONDS
 
     def _start(self, running: ExitStack) -> None:
-        kafka, clickhouse, *metrics = choose_ports(_wanted_ports(self._options))
+        kafka, clickhouse, *self.metrics_ports = choose_ports(_wanted_ports(self._options))
         self.settings = local_settings(self._given, self._directory, kafka, clickhouse)
         _empty_logs(self._directory / "logs")
         tables = _empty_tables(self._directory / "clickhouse")
@@ -120,7 +122,7 @@ class LocalStack:
             lambda: accepts_connections(clickhouse),
         )
         self._prepare(self.settings)
-        self.workers = Workers(self._worker_commands(metrics), self._fail)
+        self.workers = Workers(self._worker_commands(self.metrics_ports), self._fail)
         running.callback(self.workers.stop)
         self.workers.start()
 

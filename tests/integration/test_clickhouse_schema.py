@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 from clickhouse_connect.driver.client import Client
+
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.clickhouse_writer import ClickHouseWriter
 from touchstream.streams.errors import ConfigurationError, TransientError

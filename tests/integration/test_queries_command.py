@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner, Result
+
 from touchstream.streams.cli import queries
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.migrations import migrate
 from touchstream.streams.settings import LOCAL_IDENTITY_KEY, Settings
 from touchstream.streams.tables import CUSTOMERS, FACTS, IDENTITIES, PANES, Table
-from typer.testing import CliRunner, Result
 
 pytestmark = pytest.mark.integration
 

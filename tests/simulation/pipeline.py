@@ -138,7 +138,8 @@ class Pipeline:
         stage, stateful = self._stages[topic]
         ports = FaultyPorts(self.log, self.sink, self.rng, self.crash_rate)
         everything = Ports(ports, ports, Unobserved(), self.partitions, self._sources)
-        changelog = Changelog(ports, state_topic(stage.name), partition) if stateful else None
+        source, name = self._sources[topic], state_topic(stage.name)
+        changelog = Changelog(ports, name, partition, source) if stateful else None
         lane = Lane(stage, topic, partition, everything, changelog)
         await lane.take()
         self._lanes[place] = lane

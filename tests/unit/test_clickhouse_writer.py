@@ -13,6 +13,7 @@ from clickhouse_connect.driver.exceptions import (
     OperationalError,
     ProgrammingError,
 )
+
 from touchstream.streams.clickhouse import Failure, explain, failure_of
 from touchstream.streams.clickhouse_writer import ClickHouseWriter, Inserter, Pace
 from touchstream.streams.errors import ConfigurationError, TransientError

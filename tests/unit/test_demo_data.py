@@ -6,6 +6,7 @@ from itertools import islice
 from random import Random
 
 import pytest
+
 from touchstream.agents.facts import event_of, ten_thousandths
 from touchstream.agents.identifiers import normalise
 from touchstream.agents.ingest import COMMON, handling_ms

@@ -1,6 +1,7 @@
 """Migrations without a server: splitting, numbering, rendering, catalogue."""
 
 import pytest
+
 from touchstream.streams.migrations import (
     Migration,
     metric_definitions,

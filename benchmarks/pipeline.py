@@ -1,0 +1,164 @@
+"""`make bench`: events per second from publish to queryable, worker CPU per event, and latency.
+
+Runs the whole embedded stack on this machine, publishes a seeded mix of touchpoints as fast as it
+goes, then a steady stream. Queryable means counted by the views `touchpoints` and `customers`.
+Latency is of the k-th event published against the moment when k were visible.
+"""
+
+import argparse
+import random
+import statistics
+import tempfile
+import time
+import urllib.request
+from bisect import bisect_left
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from clickhouse_connect.driver.client import Client
+
+from touchstream.streams.clickhouse import connect
+from touchstream.streams.local.stack import LocalOptions, LocalStack
+from touchstream.streams.publisher import Publisher
+from touchstream.streams.settings import Settings, load_settings
+
+FACTS = "SELECT count() FROM touchpoints"
+CUSTOMERS = "SELECT toUInt64(sum(touchpoints)) FROM customers"
+POLL_SECONDS = 0.1
+Touchpoint = tuple[str, dict[str, Any]]
+
+
+def touchpoints(rng: random.Random, number: int, name: str) -> Iterator[Touchpoint]:
+    """A mix of channels by 20,000 customers with cookies, e-mails and CRM ids."""
+    for n in range(number):
+        person = rng.randrange(20_000)
+        kind = rng.random()
+        common = {"event_id": f"{name}-{n}", "occurred_at": int(time.time() * 1000)}
+        cookie = {"kind": "anonymous_id", "value": f"cookie-{person}-{rng.randrange(2)}"}
+        crm = {"kind": "crm_id", "value": f"crm-{person}"}
+        email = {"kind": "email", "value": f"someone.{person}@example.com"}
+        if kind < 0.55:
+            page = {"action": "page_viewed", "page_url": f"https://shop.example/p/{n % 500}"}
+            yield "web", {**common, **page, "identifiers": [cookie]}
+        elif kind < 0.65:
+            yield "web", {**common, "action": "logged_in", "identifiers": [cookie, crm]}
+        elif kind < 0.80:
+            order = {"action": "placed", "value": 19.99, "currency": "EUR", "order_id": f"o{n}"}
+            yield "purchase", {**common, **order, "identifiers": [crm, email]}
+        elif kind < 0.90:
+            answer = {"action": "answered", "question": "nps", "score": float(rng.randint(0, 10))}
+            yield "survey", {**common, **answer, "identifiers": [email]}
+        else:
+            call = {"action": "ended", "talk_ms": 120_000, "queue": "orders", "resolved": True}
+            yield "phone", {**common, **call, "identifiers": [crm]}
+
+
+def count(client: Client, sql: str) -> int:
+    """First number of a query's answer."""
+    return int(client.query(sql).result_rows[0][0])
+
+
+def wait_for(client: Client, number: int) -> None:
+    """Wait until both views count `number` touchpoints."""
+    deadline = time.monotonic() + 300
+    for sql in (FACTS, CUSTOMERS):
+        while (seen := count(client, sql)) < number:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"only {seen} of {number} became queryable")
+            time.sleep(POLL_SECONDS)
+
+
+def worker_cpu_seconds(ports: list[int]) -> float:
+    """CPU time of all workers so far, as they export it."""
+    total = 0.0
+    for port in ports:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            for line in answer.read().decode().splitlines():
+                if line.startswith("process_cpu_seconds_total "):
+                    total += float(line.split()[1])
+    return total
+
+
+def throughput(client: Client, settings: Settings, ports: list[int], number: int) -> int:
+    """Publish as fast as it goes; prints events per second and CPU per event."""
+    before = count(client, FACTS)
+    events = list(touchpoints(random.Random(1), number, "bulk"))
+    cpu, began = worker_cpu_seconds(ports), time.monotonic()
+    with Publisher(settings) as publisher:
+        for channel, touchpoint in events:
+            publisher.publish(channel, touchpoint)
+    published = time.monotonic() - began
+    wait_for(client, before + number)
+    seconds = time.monotonic() - began
+    cpu = worker_cpu_seconds(ports) - cpu
+    print(f"published            {number / published:>10,.0f} events/s")
+    print(
+        f"publish to queryable {number / seconds:>10,.0f} events/s  ({number:,} in {seconds:.1f} s)"
+    )
+    print(f"worker CPU           {1e6 * cpu / number:>10,.0f} us/event")
+    return before + number
+
+
+def latency(client: Client, settings: Settings, before: int, rate: int, seconds: int) -> None:
+    """Publish at a steady rate; prints percentiles of publish to queryable, by view."""
+    sent: list[float] = []
+    seen: dict[str, tuple[list[int], list[float]]] = {FACTS: ([], []), CUSTOMERS: ([], [])}
+    total = rate * seconds
+    began = poll = time.monotonic()
+    with Publisher(settings) as publisher:
+        for channel, touchpoint in touchpoints(random.Random(2), total, "steady"):
+            due = began + len(sent) / rate
+            while (now := time.monotonic()) < due:
+                if now >= poll:
+                    poll = now + POLL_SECONDS
+                    observe(client, seen, before)
+                else:
+                    time.sleep(min(due, poll) - now if min(due, poll) > now else 0)
+            sent.append(time.monotonic())
+            publisher.publish(channel, touchpoint)
+        publisher.flush()
+        while any(not counts or counts[-1] < total for counts, _ in seen.values()):
+            observe(client, seen, before)
+            time.sleep(POLL_SECONDS)
+    for sql, name in ((FACTS, "touchpoints"), (CUSTOMERS, "customers")):
+        counts, times = seen[sql]
+        waits = sorted(times[bisect_left(counts, k + 1)] - at for k, at in enumerate(sent))
+        p95 = waits[int(0.95 * len(waits))]
+        print(
+            f"latency at {rate:,}/s  p50 {statistics.median(waits):.2f} s  p95 {p95:.2f} s"
+            f"  max {waits[-1]:.2f} s  ({name})"
+        )
+
+
+def observe(client: Client, seen: dict[str, tuple[list[int], list[float]]], before: int) -> None:
+    """Note how many touchpoints each view counts now."""
+    for sql, (counts, times) in seen.items():
+        counts.append(count(client, sql) - before)
+        times.append(time.monotonic())
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rate", type=int, default=1_000)
+    parser.add_argument("--seconds", type=int, default=20)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="touchstream-bench-") as folder:
+        local = LocalOptions(Path(folder), options.workers, 0, 0, 0)
+        with LocalStack(load_settings(), local) as stack:
+            client = connect(stack.settings)
+            ports = stack.metrics_ports
+            with Publisher(stack.settings) as publisher:
+                for channel, touchpoint in touchpoints(random.Random(0), 100, "warm"):
+                    publisher.publish(channel, touchpoint)
+            wait_for(client, 100)
+            before = throughput(client, stack.settings, ports, options.events)
+            latency(client, stack.settings, before, options.rate, options.seconds)
+            client.close()
+
+
+if __name__ == "__main__":
+    main()
