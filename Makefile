@@ -22,7 +22,7 @@ lint: .venv/dev.stamp
 
 types: .venv/dev.stamp
 	@$(BIN)/mypy -p touchstream.streams -p touchstream.agents -p touchstream.schemas
-	@$(BIN)/mypy tests benchmarks
+	@MYPYPATH=tests/simulation $(BIN)/mypy tests benchmarks
 
 format: .venv/dev.stamp  ## format the code
 	@$(BIN)/ruff check --fix-only .

@@ -93,9 +93,7 @@ def throughput(client: Client, settings: Settings, ports: list[int], number: int
     seconds = time.monotonic() - began
     cpu = worker_cpu_seconds(ports) - cpu
     print(f"published            {number / published:>10,.0f} events/s")
-    print(
-        f"publish to queryable {number / seconds:>10,.0f} events/s  ({number:,} in {seconds:.1f} s)"
-    )
+    print(f"publish to queryable {number / seconds:>10,.0f} events/s  in {seconds:.1f} s")
     print(f"worker CPU           {1e6 * cpu / number:>10,.0f} us/event")
     return before + number
 

@@ -6,7 +6,7 @@ from hashlib import blake2b
 from typing import Any
 
 from confluent_kafka import KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from touchstream.streams.errors import ConfigurationError, TransientError
 from touchstream.streams.kafka_config import kafka_config

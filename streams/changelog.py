@@ -1,11 +1,12 @@
 """Durable state of one partition: one record batch a chunk, one writer, no transactions.
 
-Each batch carries the changed keys and a marker with the input offset applied (and the input topic's
-identity, because a topic that is created again starts over); a batch is stored
-whole or not at all, so state and position move together. On taking the partition a writer claims
-it with a higher epoch, and each of its batches must land right after the one before. A gap means
-another writer: with a lower epoch its records are repaired over, with a higher one the partition
-is lost. Records of an epoch below a claim before them are ignored on reading.
+Each batch carries the changed keys and a marker with the input offset applied; a batch is stored
+whole or not at all, so state and position move together. The marker names the input topic as it
+exists now, because a topic that is created again starts over. On taking the partition a writer
+claims it with a higher epoch, and each of its batches must land right after the one before. A gap
+means another writer: with a lower epoch its records are repaired over, with a higher one the
+partition is lost. Records of an epoch below a claim before them are ignored on reading. A writer
+whose append failed must take the partition anew before it goes on.
 """
 
 from collections.abc import Mapping

@@ -48,9 +48,11 @@ class ChunkConsumer(AiokafkaConsumer):
         """Yield a chunk for each idle partition that has records."""
         try:
             records, active = await self._wait_next_records(timeout)
-        except (asyncio.CancelledError, *self.consumer_stopped_errors):
+        except asyncio.CancelledError:
             raise
         except Exception as error:
+            if isinstance(error, self.consumer_stopped_errors):
+                raise
             await self.crash(error)
             return
         generation = self.app.consumer_generation_id

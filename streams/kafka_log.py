@@ -119,5 +119,7 @@ def _read_to_end(consumer: Consumer, topic: str) -> list[Record]:
 
 
 def _record(topic: str, message: Message) -> Record:
-    place: tuple[Any, ...] = (message.partition(), message.offset(), message.timestamp()[1])
-    return Record(topic, *place, message.key(), message.value())
+    partition: Any = message.partition()
+    offset: Any = message.offset()
+    at_ms = message.timestamp()[1]
+    return Record(topic, partition, offset, at_ms, message.key(), message.value())

@@ -54,6 +54,6 @@ class MemorySink:
         for row in self.rows[table]:
             named = dict(zip(table.column_names, row, strict=True))
             at = tuple(named[column] for column in key)
-            if at not in found or named[version] >= found[at][version]:  # type: ignore[operator]
+            if at not in found or named[version] >= found[at][version]:
                 found[at] = named
         return found

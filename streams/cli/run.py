@@ -15,10 +15,8 @@ def up_command(
         Path | None, typer.Option(help="Where files and logs go.", show_default=".touchstream")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=16, help="How many workers.")] = 2,
-    kafka_port: Annotated[int, typer.Option(help="Port of the broker; 0 takes a free one.")] = 9092,
-    clickhouse_port: Annotated[
-        int, typer.Option(help="Port of ClickHouse; 0 for a free one.")
-    ] = 8123,
+    kafka_port: Annotated[int, typer.Option(help="Its port; 0 takes a free one.")] = 9092,
+    clickhouse_port: Annotated[int, typer.Option(help="Its port; 0 takes a free one.")] = 8123,
     metrics_port: Annotated[int, typer.Option(help="/metrics of the first worker.")] = 9464,
 ) -> None:
     """Run broker, ClickHouse and workers on this machine until Ctrl-C.

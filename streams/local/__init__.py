@@ -1,1 +1,1 @@
-"""The embedded default: a broker and a ClickHouse on loopback, for trying, developing and testing."""
+"""The embedded default: broker and ClickHouse on loopback, to try, develop and test with."""
