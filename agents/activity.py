@@ -141,8 +141,10 @@ def add_to(totals: Totals, event: Event) -> None:
         totals.last_order_at = max(totals.last_order_at or event.occurred_at, event.occurred_at)
     if event.question is not None and event.score is not None:
         _answer(totals, event.question, (event.occurred_at, event.score))
-    totals.first = min(totals.first or event, event, key=_age)
-    totals.last = max(totals.last or event, event, key=_age)
+    if totals.first is None or _age(event) < _age(totals.first):
+        totals.first = event
+    if totals.last is None or _age(event) > _age(totals.last):
+        totals.last = event
 
 
 def join_totals(one: Totals | None, other: Totals | None) -> Totals | None:

@@ -28,9 +28,9 @@ class Profile:
 
     def apply(self, record: Record, state: State, effects: Effects) -> None:
         """Take one record of `cx.customer`."""
-        name, position, body = unframe(record)
+        name, value, body = unframe(record)
         message = decode_customer(body)
-        if not is_new(position, state):
+        if not is_new(value, state):
             effects.count("replayed")
             return
         key = VIEW + name

@@ -49,9 +49,9 @@ class Stitch:
 
     def apply(self, record: Record, state: State, effects: Effects) -> None:
         """Take one record of `cx.identity`."""
-        identity, position, body = unframe(record)
+        identity, value, body = unframe(record)
         message = decode_identity(body)
-        if not is_new(position, state):
+        if not is_new(value, state):
             effects.count("replayed")
             return
         step = _Step(identity, record, state, effects)

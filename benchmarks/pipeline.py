@@ -30,9 +30,9 @@ Touchpoint = tuple[str, dict[str, Any]]
 
 
 def touchpoints(rng: random.Random, number: int, name: str) -> Iterator[Touchpoint]:
-    """A mix of channels by 20,000 customers with cookies, e-mails and CRM ids."""
+    """A mix of channels by 10,000 customers with cookies, e-mails and CRM ids."""
     for n in range(number):
-        person = rng.randrange(20_000)
+        person = rng.randrange(10_000)
         kind = rng.random()
         common = {"event_id": f"{name}-{n}", "occurred_at": int(time.time() * 1000)}
         cookie = {"kind": "anonymous_id", "value": f"cookie-{person}-{rng.randrange(2)}"}
@@ -66,7 +66,7 @@ def wait_for(client: Client, number: int) -> None:
         while (seen := count(client, sql)) < number:
             if time.monotonic() > deadline:
                 raise SystemExit(f"only {seen} of {number} became queryable")
-            time.sleep(POLL_SECONDS)
+            time.sleep(0.5)
 
 
 def worker_cpu_seconds(ports: list[int]) -> float:

@@ -21,6 +21,8 @@ from touchstream.streams.stage import Stage
 from touchstream.streams.telemetry import Telemetry
 
 STOP_SECONDS = 8.0
+FETCH_BYTES = 4 << 20
+"""Most that is fetched of a partition at once; it also bounds a chunk."""
 
 
 class App(Protocol):
@@ -123,6 +125,7 @@ def faust_settings(settings: Settings) -> dict[str, Any]:
         "broker_commit_interval": 1.0,
         "broker_max_poll_records": settings.chunk_records,
         "consumer_auto_offset_reset": "earliest",
+        "consumer_max_fetch_size": FETCH_BYTES,
         "datadir": settings.data_directory / "faust",
         "stream_wait_empty": False,
         "table_standby_replicas": 0,

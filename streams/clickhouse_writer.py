@@ -1,7 +1,8 @@
 """Writing rows to ClickHouse by group commit: `insert` returns when all its rows are stored.
 
-Rows of all callers pile up by table and go out together, one insert a table, when `flush_rows` are
-waiting or `flush_seconds` after the first; what arrives while an insert runs makes the next larger.
+Rows of all callers pile up by table and go out together, one insert a table: at once when the
+last group went out `flush_seconds` ago or longer, else when that time is over or `flush_rows` are
+waiting. So a lone chunk waits for nobody, and a busy stream does not make many tiny parts.
 No insert_deduplication_token: the keys and versions of the tables make a repeated or differently
 cut block harmless, while a token would silently drop other rows sent under the same token.
 
@@ -20,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from random import random
+from time import monotonic
 from typing import Protocol
 
 from clickhouse_connect.datatypes.base import ClickHouseType
@@ -56,6 +58,7 @@ class Pace:
 
     sleep: Sleep = asyncio.sleep
     rng: Callable[[], float] = random
+    clock: Callable[[], float] = monotonic
 
 
 class Group:
@@ -128,6 +131,8 @@ class ClickHouseWriter:
         self._pace = pace or Pace()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="clickhouse-writer")
         self._turn = asyncio.Lock()
+        self._due = self._pace.clock() + settings.flush_seconds
+        """When the next group may go out."""
         self._open: Group | None = None
         self._commits: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
@@ -164,9 +169,12 @@ class ClickHouseWriter:
 
     async def _commit(self, group: Group) -> None:
         """Wait until the group is due, then for its turn; it takes more rows until then."""
-        await self._pause(self._settings.flush_seconds, group.full)
+        wait_seconds = self._due - self._pace.clock()
+        if wait_seconds > 0:
+            await self._pause(wait_seconds, group.full)
         async with self._turn:
             self._open = None
+            self._due = self._pace.clock() + self._settings.flush_seconds
             try:
                 for table, rows in group.rows.items():
                     await self._store(table, rows)

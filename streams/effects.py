@@ -4,7 +4,8 @@ from collections import Counter, defaultdict
 
 from touchstream.streams.dead_letters import dead_letter_headers, dead_letter_row
 from touchstream.streams.errors import PoisonError
-from touchstream.streams.records import Message, Record, frame
+from touchstream.streams.positions import frame, input_position
+from touchstream.streams.records import Message, Record
 from touchstream.streams.tables import DEAD_LETTERS, Row, Table
 from touchstream.streams.topics import DEAD_LETTER, partition_of
 
@@ -14,6 +15,7 @@ class Effects:
 
     __slots__ = (
         "_inserts",
+        "_cause",
         "_partitions",
         "_record",
         "_sequence",
@@ -32,18 +34,18 @@ class Effects:
         self._source = source
         self._partitions = partitions
         self._record: Record | None = None
+        self._cause = b""
         self._sequence = 0
 
     def begin(self, record: Record) -> None:
         """What follows is caused by `record`."""
         self._record = record
+        self._cause = input_position(self._source, record.partition, record.offset)
         self._sequence = 0
 
     def send(self, topic: str, key: bytes, body: bytes) -> None:
         """Append an internal record to the partition of its key."""
-        record = self._record
-        assert record is not None
-        value = frame((self._source, record.partition, record.offset, self._sequence), body)
+        value = frame(self._cause, self._sequence, body)
         self._sequence += 1
         self.messages.append(Message(topic, partition_of(key, self._partitions), key, value))
 

@@ -62,6 +62,7 @@ class Watch:
         self.retries: list[str] = []
         self.bad: list[tuple[str, Row, str]] = []
         self.sleeps: list[float] = []
+        self.now = 0.0
         self.wake = asyncio.Event()
         self.slept = asyncio.Event()
 
@@ -93,7 +94,7 @@ def run(body: Body, *errors: Exception, flush_rows: int = 4, wake: bool = False)
         if wake:
             watch.wake.set()
         inserter = Inserter(settings, connect=lambda *_, **__: client)  # type: ignore[arg-type]  # a fake
-        pace = Pace(watch.sleep, lambda: 1.0)
+        pace = Pace(watch.sleep, lambda: 1.0, lambda: watch.now)
         writer = ClickHouseWriter(settings, watch, watch.rejected, inserter=inserter, pace=pace)
         await body(writer, client, watch)
         await writer.close()
@@ -142,6 +143,16 @@ def test_few_rows_go_out_when_the_time_is_up() -> None:
         assert client.inserts == []
         watch.wake.set()
         await caller
+        assert client.inserts == [("letters", [letter("a")])]
+
+    run(body)
+
+
+def test_a_lone_caller_waits_for_nobody() -> None:
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        watch.now = 60.0
+        await writer.insert({LETTERS: [letter("a")]})
+        assert watch.sleeps == []
         assert client.inserts == [("letters", [letter("a")])]
 
     run(body)

@@ -1,0 +1,244 @@
+"""The order inside a chunk, replays, halving, and what a failing port leaves behind."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from touchstream.streams import lane as lane_module
+from touchstream.streams.changelog import MARKER, Changelog
+from touchstream.streams.effects import Effects
+from touchstream.streams.lane import RECORD_OVERHEAD_BYTES, Lane, Ports, batches, by_partition
+from touchstream.streams.log import Entry
+from touchstream.streams.memory_log import MemoryLog
+from touchstream.streams.records import Message, Record, position_of
+from touchstream.streams.stage import Outcome
+from touchstream.streams.state import State
+from touchstream.streams.tables import FACTS, Row, Table
+
+INPUT, OUTPUT, STATE = "in", "out", "cx.state.copy"
+KEY = bytes(16)
+
+
+class Copy:
+    """Sends, inserts and keeps every record."""
+
+    name = "copy"
+
+    def apply(self, record: Record, state: State, effects: Effects) -> None:
+        assert record.value is not None
+        effects.send(OUTPUT, KEY, record.value)
+        effects.insert(FACTS, (record.offset,))
+        state.put(b"k%d" % record.offset, record.value)
+
+    def project(self, partition: int, state: State, effects: Effects) -> None:
+        pass
+
+
+@dataclass
+class World:
+    """Log, sink and observer that take several turns of the loop and record when they are done."""
+
+    log: MemoryLog = field(default_factory=MemoryLog)
+    rows: list[Row] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    broken: str = ""
+
+    async def append(self, topic: str, partition: int, entries: Sequence[Entry]) -> int:
+        await self._call(topic)
+        offset = self.log.extend(topic, partition, entries)
+        self.calls.append(f"{topic} done")
+        return offset
+
+    async def read(self, topic: str, partition: int, start: int) -> Iterable[Record]:
+        return await self.log.read(topic, partition, start)
+
+    async def insert(self, rows: Mapping[Table, Sequence[Row]]) -> None:
+        await self._call("rows")
+        self.rows.extend(rows[FACTS])
+        self.calls.append("rows done")
+
+    def chunk_done(self, lane: Lane, outcome: Outcome, records: int, seconds: float) -> None:
+        assert records == len(outcome.messages) and seconds >= 0
+        self.outcomes.append(outcome)
+        self.calls.append("observed")
+
+    async def _call(self, name: str) -> None:
+        self.calls.append(name)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        if name == self.broken:
+            raise ConnectionError(name)
+
+    @property
+    def sent(self) -> list[bytes | None]:
+        return [record.value for record in self.log.partitions[OUTPUT, 0]]
+
+
+def records(start: int, end: int, size: int = 1) -> list[Record]:
+    return [Record(INPUT, 0, offset, 0, None, b"v" * size) for offset in range(start, end)]
+
+
+def taken(world: World, *, stateful: bool = True) -> Lane:
+    ports = Ports(world, world, world, 1, {INPUT: 1})
+    changelog = Changelog(world, STATE, 0, 1) if stateful else None
+    lane = Lane(Copy(), INPUT, 0, ports, changelog)
+    asyncio.run(lane.take())
+    world.calls.clear()
+    return lane
+
+
+def process(lane: Lane, chunk: Sequence[Record]) -> None:
+    asyncio.run(lane.process(chunk))
+
+
+def test_messages_and_rows_are_stored_before_state_and_state_before_acknowledgement() -> None:
+    world = World()
+    process(taken(world), records(0, 3))
+    assert sorted(world.calls[:4]) == sorted([OUTPUT, "rows", f"{OUTPUT} done", "rows done"])
+    assert world.calls[4:] == [STATE, f"{STATE} done", "observed"]
+
+
+def test_messages_and_rows_are_sent_at_the_same_time() -> None:
+    world = World()
+    process(taken(world), records(0, 3))
+    assert sorted(world.calls[:2]) == sorted([OUTPUT, "rows"])
+
+
+def test_chunk_makes_one_batch_of_each() -> None:
+    world = World()
+    process(taken(world), records(0, 100))
+    assert world.calls.count(OUTPUT) == world.calls.count("rows") == world.calls.count(STATE) == 1
+
+
+def test_replayed_records_are_skipped() -> None:
+    world = World()
+    lane = taken(world)
+    process(lane, records(0, 3))
+    process(lane, records(1, 5))
+    assert world.rows == [(0,), (1,), (2,), (3,), (4,)]
+    assert lane.applied == 4
+
+
+def test_chunk_that_is_all_replay_writes_nothing() -> None:
+    world = World()
+    lane = taken(world)
+    process(lane, records(0, 5))
+    world.calls.clear()
+    process(lane, records(0, 3))
+    assert world.calls == []
+    assert lane.applied == 4
+
+
+def test_successor_skips_what_its_predecessor_applied() -> None:
+    world = World()
+    process(taken(world), records(0, 3))
+    successor = taken(world)
+    process(successor, records(0, 4))
+    assert world.rows == [(0,), (1,), (2,), (3,)]
+    assert successor.values == {b"k%d" % offset: b"\xc4\x01v" for offset in range(4)}
+
+
+def test_lane_without_state_skips_nothing() -> None:
+    world = World()
+    lane = taken(world, stateful=False)
+    process(lane, records(0, 2))
+    process(lane, records(0, 2))
+    assert world.rows == [(0,), (1,)] * 2
+    assert STATE not in world.calls
+
+
+def state_batches(world: World) -> list[int]:
+    """Bytes of changed keys and values in each state batch."""
+    sizes, size = [], 0
+    for record in world.log.partitions[STATE, 0]:
+        if record.key == MARKER:
+            sizes.append(size)
+            size = 0
+        elif record.key and record.key.startswith(b"k"):
+            size += len(record.key) + len(record.value or b"") - 4
+    return sizes
+
+
+def test_chunk_whose_state_would_be_too_large_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "BATCH_BYTES", 1000)
+    world = World()
+    lane = taken(world)
+    process(lane, records(0, 16, size=100))
+    assert max(state_batches(world)) <= 500
+    assert len(state_batches(world)) == 4
+    assert [position_of(value or b"").offset for value in world.sent] == list(range(16))
+    assert (lane.applied, len(lane.values)) == (15, 16)
+
+
+def test_record_with_too_large_a_state_stands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "BATCH_BYTES", 1000)
+    world = World()
+    process(taken(world), [*records(0, 1, size=800), *records(1, 3)])
+    assert world.rows == [(0,), (1,), (2,)]
+    assert [outcome.applied for outcome in world.outcomes] == [0, 2]
+
+
+@pytest.mark.parametrize("broken", [OUTPUT, "rows"])
+def test_failing_port_leaves_the_state_as_it_was(broken: str) -> None:
+    world = World()
+    lane = taken(world)
+    world.broken = broken
+    with pytest.raises(ConnectionError):
+        process(lane, records(0, 3))
+    assert not any(call.startswith((STATE, "observed")) for call in world.calls)
+    assert (lane.applied, lane.values) == (-1, {})
+
+
+def test_chunk_is_not_observed_when_its_state_could_not_be_stored() -> None:
+    world = World()
+    lane = taken(world)
+    world.broken = STATE
+    with pytest.raises(ConnectionError):
+        process(lane, records(0, 3))
+    assert "observed" not in world.calls
+    assert lane.applied == -1
+
+
+def test_messages_stay_in_order_where_they_go() -> None:
+    messages = [Message("t", n % 2, b"k", b"%d" % n) for n in range(5)]
+    found = by_partition(messages)
+    assert {place: [value for _, value, _ in entries] for place, entries in found.items()} == {
+        ("t", 0): [b"0", b"2", b"4"],
+        ("t", 1): [b"1", b"3"],
+    }
+
+
+def test_headers_travel_with_their_message() -> None:
+    found = by_partition([Message("t", 0, b"k", b"v", (("reason", b"odd"),))])
+    assert found["t", 0] == [(b"k", b"v", (("reason", b"odd"),))]
+
+
+SIZES = st.none() | st.integers(0, 400).map(bytes)
+LIMIT = 1000
+
+
+def entry_bytes(entry: Entry) -> int:
+    return RECORD_OVERHEAD_BYTES + len(entry[0] or b"") + len(entry[1] or b"")
+
+
+@given(st.lists(st.tuples(SIZES, st.none() | st.integers(0, 1200).map(bytes), st.just(()))))
+def test_batches_stay_below_the_limit_or_hold_one_entry(entries: list[Entry]) -> None:
+    for batch in batches(entries, LIMIT):
+        assert len(batch) == 1 or sum(map(entry_bytes, batch)) <= LIMIT
+
+
+@given(st.lists(st.tuples(SIZES, SIZES, st.just(()))))
+def test_batches_hold_every_entry_in_order(entries: list[Entry]) -> None:
+    assert [entry for batch in batches(entries, LIMIT) for entry in batch] == entries
+
+
+@given(st.lists(st.tuples(SIZES, SIZES, st.just(()))))
+def test_batch_ends_only_where_the_next_entry_has_no_room(entries: list[Entry]) -> None:
+    found = list(batches(entries, LIMIT))
+    for batch, following in zip(found, found[1:], strict=False):
+        assert sum(map(entry_bytes, [*batch, following[0]])) > LIMIT
