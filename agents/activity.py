@@ -5,8 +5,6 @@ sends it on as an arrival; a forward stays behind for stragglers. Merge and un-m
 step, and activities join as unions by event key, so an event that took both ways counts once.
 """
 
-from collections.abc import Iterator
-
 import msgspec
 
 from touchstream.agents.measures import CONTACTS
@@ -35,12 +33,6 @@ class Customer(msgspec.Struct, array_like=True):
     """Former identity -> its next customer, and the identity's version when it moved."""
     version: int = 0
     changed_at: int = 0
-
-    @property
-    def events(self) -> Iterator[Event]:
-        """Every event that is still kept one by one."""
-        for activity in self.identities.values():
-            yield from activity.events.values()
 
 
 class Change(msgspec.Struct):
@@ -141,6 +133,9 @@ def add_to(totals: Totals, event: Event) -> None:
         totals.last_order_at = max(totals.last_order_at or event.occurred_at, event.occurred_at)
     if event.question is not None and event.score is not None:
         _answer(totals, event.question, (event.occurred_at, event.score))
+    if event.account_id is not None:
+        account = (event.occurred_at, event.account_id)
+        totals.account = max(totals.account or account, account)
     if totals.first is None or _age(event) < _age(totals.first):
         totals.first = event
     if totals.last is None or _age(event) > _age(totals.last):
@@ -165,6 +160,7 @@ def join_totals(one: Totals | None, other: Totals | None) -> Totals | None:
     joined.last = max((e for e in (one.last, other.last) if e), key=_age, default=None)
     for question, answer in other.answers.items():
         _answer(joined, question, answer)
+    joined.account = max((a for a in (one.account, other.account) if a), default=None)
     return joined
 
 

@@ -90,6 +90,9 @@ class Totals(msgspec.Struct, array_like=True):
     first: Event | None = None
     last: Event | None = None
     answers: dict[str, tuple[int, float]] = {}
+    """Latest answer by question: its time and score."""
+    account: tuple[int, str] | None = None
+    """Latest account named: when, and which."""
 
 
 class Activity(msgspec.Struct, array_like=True):

@@ -16,12 +16,6 @@ def totals_of(customer: Customer) -> Totals:
     return totals
 
 
-def account_of(customer: Customer) -> str:
-    """Account of the latest event that names one."""
-    named = [(e.occurred_at, e.account_id) for e in customer.events if e.account_id is not None]
-    return max(named)[1] if named else ""
-
-
 def customer_row(name: Token, customer: Customer) -> Row:
     """Row of `tables.CUSTOMERS`; a customer without identities was merged away."""
     totals = totals_of(customer)
@@ -31,7 +25,7 @@ def customer_row(name: Token, customer: Customer) -> Row:
         customer_name(name),
         [identity for identity, _ in identities],
         [kind for _, kind in identities],
-        account_of(customer),
+        totals.account[1] if totals.account else "",
         *_touch(totals.first),
         *_touch(totals.last),
         sum(totals.touchpoints.values()),

@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     horizon_future_seconds: int = Field(86_400, ge=0)
     max_payload_bytes: int = Field(262_144, ge=1024, le=4 << 20)
 
-    chunk_records: int = Field(4_000, ge=1, le=100_000)
+    chunk_records: int = Field(8_000, ge=1, le=100_000)
     flush_rows: int = Field(10_000, ge=1)
     flush_seconds: float = Field(0.5, gt=0, le=60)
     metrics_host: str = "127.0.0.1"
