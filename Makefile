@@ -31,6 +31,9 @@ format: .venv/dev.stamp  ## format the code
 bench: .venv/local.stamp  ## events per second and latency of the whole stack on this machine
 	@$(BIN)/python benchmarks/pipeline.py
 
+demo-kill: .venv/local.stamp  ## the demo while workers are killed: KILLS=10 WORKERS=1
+	@$(BIN)/python benchmarks/kill_workers.py --kills $(or $(KILLS),10) --workers $(or $(WORKERS),1)
+
 lock: .venv/dev.stamp  ## pin all dependencies anew
 	@$(PIP) install uv==0.13.9
 	@for extra in "runtime" "local --extra local" "dev --extra local --extra dev"; do set -- $$extra; name=$$1; shift; \

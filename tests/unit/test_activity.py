@@ -118,7 +118,6 @@ def test_every_event_counts_once_at_the_last_customer_of_its_identity(
             expected[end[0]].update(end[1])
     for name, customer in world.customers.items():
         assert held(customer) == expected[name], name
-    assert sum(world.contributed.values()) >= 0
 
 
 @settings(max_examples=100, deadline=None)
@@ -240,6 +239,7 @@ EVENTS = st.lists(
         st.integers(0, 50),
         st.sampled_from(["web", "purchase", "survey", "phone"]),
         st.sampled_from(["placed", "ended", "answered", "page_viewed"]),
+        account_id=st.sampled_from([None, "acme", "umbrella"]),
         question=st.sampled_from([None, "csat", "nps"]),
         score=st.sampled_from([None, 1.0, 4.0]),
         value_e4=st.sampled_from([None, 0, 12_345]),
@@ -269,7 +269,9 @@ def test_folding_keeps_the_totals(events: list[Event], recent: int) -> None:
 
 
 @given(EVENTS, st.data())
-def test_totals_do_not_depend_on_the_order_of_events(events: list[Event], data: st.DataObject) -> None:
+def test_totals_do_not_depend_on_the_order_of_events(
+    events: list[Event], data: st.DataObject
+) -> None:
     assert totals_over(data.draw(st.permutations(events))) == totals_over(events)
 
 

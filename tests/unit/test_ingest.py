@@ -85,7 +85,11 @@ REJECTED: list[tuple[Reason, str, bytes | None]] = [
     (Reason.MISSING_IDENTIFIER, "web", encoded("web", identifiers=[])),
     (Reason.MISSING_IDENTIFIER, "web", encoded("web", identifiers=[identifier("email", " ")])),
     (Reason.MISSING_IDENTIFIER, "social", encoded("social", identifiers=[identifier("", "x")])),
-    (Reason.MISSING_IDENTIFIER, "social", encoded("social", identifiers=[identifier("handle", "@")])),
+    (
+        Reason.MISSING_IDENTIFIER,
+        "social",
+        encoded("social", identifiers=[identifier("handle", "@")]),
+    ),
     (Reason.INVALID_VALUE, "web", encoded("web", event_id="")),
     (Reason.INVALID_VALUE, "web", encoded("web", action="")),
     (Reason.INVALID_VALUE, "web", encoded("web", value=float("nan"))),
@@ -260,7 +264,8 @@ def test_handle_is_one_identity_whatever_its_spelling() -> None:
 
 
 @pytest.mark.parametrize(
-    "spelling", ["+1 212-555-0123", "(212) 555-0123", "212.555.0123", "+12125550123", "1 2125550123"]
+    "spelling",
+    ["+1 212-555-0123", "(212) 555-0123", "212.555.0123", "+12125550123", "1 2125550123"],
 )
 def test_phone_is_one_identity_whatever_its_spelling(spelling: str) -> None:
     found = identities({"identifiers": [identifier("phone", spelling)]}, TOKENS)

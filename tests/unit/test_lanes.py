@@ -26,7 +26,11 @@ class Copy:
     """Inserts and keeps every record; fails where the value is an exception's name."""
 
     name = "copy"
-    failures = {b"error": RuntimeError, b"exit": SystemExit, b"lost": OwnershipLost(STATE, 0)}
+    failures: Mapping[bytes | None, BaseException] = {
+        b"error": RuntimeError(),
+        b"exit": SystemExit(),
+        b"lost": OwnershipLost(STATE, 0),
+    }
 
     def apply(self, record: Record, state: State, effects: Effects) -> None:
         if record.value in self.failures:

@@ -1,4 +1,4 @@
-"""Chunk borders do not matter, poison leaves its neighbours alone, values are coded once a chunk."""
+"""Chunk borders do not matter, poison leaves its neighbours alone, values are coded once."""
 
 import asyncio
 import random
