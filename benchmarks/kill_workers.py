@@ -45,7 +45,9 @@ class Killer(threading.Thread):
                     self._stack.workers.kill(victim)
                     self._left -= 1
                     self.done += 1
-                    print(f"kill {self.done}: worker {victim} after {time.monotonic() - began:.1f} s")
+                    print(
+                        f"kill {self.done}: worker {victim} after {time.monotonic() - began:.1f} s"
+                    )
 
     def _wait_for_progress(self, victim: int, seen: float) -> bool:
         while not self.stopped.wait(0.05):

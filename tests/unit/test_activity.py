@@ -167,6 +167,15 @@ def test_duplicate_of_an_event_folded_elsewhere_is_recognised(
     assert take(customer(onward[1]), touched(0, version=2)).duplicate
 
 
+def test_duplicate_of_an_event_folded_before_a_join_is_recognised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(activity, "RECENT_EVENTS", 2)
+    onward = take(customer(*map(touched, range(5))), move(B, 2)).onward
+    assert onward
+    assert take(customer(touched(9, version=2), onward[1]), touched(0, version=2)).duplicate
+
+
 def test_event_key_of_another_identity_is_no_duplicate() -> None:
     found = customer(touched(1), touched(1, identity=b"bob"))
     assert held(found) == {"e1": 2}
@@ -220,9 +229,11 @@ def test_arrival_joins_what_is_there_as_a_union() -> None:
 
 def test_older_half_is_folded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(activity, "RECENT_EVENTS", 4)
-    found = customer(*map(touched, (4, 0, 3, 1, 2))).identities[ANN]
-    assert sorted(found.events) == [2, 3, 4]
-    assert found.folded_keys == {0, 1}
+    found = Customer()
+    for number in (4, 0, 3, 1, 2):
+        take(found, Touched(ANN, KIND, 1, 100 - number, event(number)))
+    kept = found.identities[ANN]
+    assert (sorted(kept.events), kept.folded_keys) == ([96, 97, 98], {99, 100})
 
 
 def test_number_of_remembered_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

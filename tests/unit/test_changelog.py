@@ -231,6 +231,32 @@ def test_taking_repairs_over_stale_records() -> None:
     assert compacted(log) == {b"a": b"true a", b"b": b"true b"}
 
 
+def test_state_repaired_on_taking_can_be_restored() -> None:
+    log = MemoryLog()
+    stale, owner = usurped(log)
+    write_stale(stale, {b"a": b"stale"}, applied=99)
+    taken(log)
+    image = image_of(log)
+    assert (image.values, image.applied) == (owner.image.values, 10)
+
+
+def test_nothing_is_repaired_that_the_owner_has_written_over_itself() -> None:
+    log = RecordingLog()
+    stale, owner = usurped(log)
+    write_stale(stale, {b"a": b"stale"})
+    log.batches.clear()
+    run(owner.append({b"a": b"newer a"}, 11))
+    assert len(log.batches) == 1
+
+
+def test_late_claim_of_a_lower_epoch_takes_nothing() -> None:
+    log = MemoryLog()
+    _, owner = usurped(log)
+    log.extend(TOPIC, 0, [(CLAIM, b"\x00\x00\x00\x01", ()), (b"a", b"\x00\x00\x00\x01stale", ())])
+    run(owner.append({b"b": b"newer b"}, 11))
+    assert owner.image.values == image_of(log).values == {b"a": b"true a", b"b": b"newer b"}
+
+
 def test_stale_marker_is_repaired_over() -> None:
     log = MemoryLog()
     stale, owner = usurped(log)

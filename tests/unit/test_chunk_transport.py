@@ -160,6 +160,13 @@ def test_acknowledging_makes_a_partition_idle(polls: Polls) -> None:
     assert polls.polled == [{ZERO}]
 
 
+def test_chunk_read_again_below_the_committed_offset_makes_its_partition_idle() -> None:
+    """After a seek back to the marker; there is nothing to commit until the log is caught up."""
+    consumer = bare_consumer(_busy={ZERO}, _committed_offset={ZERO: 100})
+    consumer.ack(FakeMessage(ZERO, 49))
+    assert (consumer._busy, consumer._new_offset(ZERO)) == (set(), None)
+
+
 def test_seeking_back_makes_a_partition_idle() -> None:
     sought: list[tuple[TP, int]] = []
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from touchstream.streams.errors import ConfigurationError
-from touchstream.streams.settings import LOCAL_IDENTITY_KEY, PREFIX, Settings, load_settings
+from touchstream.streams.settings import LOCAL_IDENTITY_KEY, PREFIX, load_settings
 
 
 class Sources:
@@ -196,8 +196,3 @@ def test_bad_toml_names_the_file_and_the_place(sources: Sources) -> None:
 def test_missing_config_file_is_named(sources: Sources) -> None:
     sources.environment(config="/nowhere/touchstream.toml")
     assert "TOUCHSTREAM_CONFIG names /nowhere/touchstream.toml" in refusal()
-
-
-def test_every_setting_says_where_it_is_read_from(sources: Sources) -> None:
-    """A field without a usable variable name could not be set."""
-    assert all(name == name.lower() and name.isidentifier() for name in Settings.model_fields)

@@ -1,0 +1,218 @@
+"""The product itself, on the embedded stack: publish, kill, repeat, reject; then ask ClickHouse."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import oracle
+import pytest
+from clickhouse_connect.driver.client import Client
+from confluent_kafka import Producer
+
+from touchstream.streams.clickhouse import connect
+from touchstream.streams.codec import TouchpointCodec
+from touchstream.streams.kafka_config import kafka_config
+from touchstream.streams.kafka_log import KafkaLog
+from touchstream.streams.local.environment import worker_environment
+from touchstream.streams.local.stack import LocalOptions, LocalStack
+from touchstream.streams.publisher import Publisher
+from touchstream.streams.settings import Settings
+from touchstream.streams.topics import DEAD_LETTER
+
+pytestmark = pytest.mark.integration
+PATIENCE_SECONDS = 120.0
+Seen = dict[str, Any]
+
+PANES = """
+SELECT metric, member, resolution, toUnixTimestamp(start), sum(n), sum(total), sum(squares)
+FROM metric_panes FINAL GROUP BY 1, 2, 3, 4 HAVING sum(n) > 0
+"""
+TOTALS = (
+    "SELECT customer_id, touchpoints, orders, toInt64(revenue * 10000), contacts FROM customers"
+)
+
+
+def start(folder: Path, workers: int) -> LocalStack:
+    options = LocalOptions(folder, workers, kafka_port=0, clickhouse_port=0, metrics_port=0)
+    # A killed worker's partitions are given away after the session timeout.
+    return LocalStack(Settings(session_timeout_seconds=3, rebalance_timeout_seconds=2), options)
+
+
+def publish(settings: Settings, touchpoints: Sequence[oracle.Published]) -> None:
+    with Publisher(settings) as publisher:
+        for channel, touchpoint in touchpoints:
+            publisher.publish(channel, touchpoint)
+
+
+def seen(client: Client) -> Seen:
+    """What the views and panes say now."""
+    rows = {name: client.query(sql).result_rows for name, sql in (("t", TOTALS), ("p", PANES))}
+    return {
+        "touchpoints": client.query("SELECT count() FROM touchpoints").result_rows[0][0],
+        "identities": dict(
+            client.query("SELECT identity, customer_id FROM identities").result_rows
+        ),
+        "customers": {name: counts for name, *counts in rows["t"]},
+        "panes": {tuple(row[:4]): list(row[4:]) for row in rows["p"]},
+    }
+
+
+def expected(published: list[oracle.Published]) -> Seen:
+    totals = oracle.totals_of(published)
+    customers = oracle.customers_of(published)
+    columns = ("touchpoints", "orders", "revenue_e4", "contacts")
+    return {
+        "touchpoints": len(published),
+        "identities": customers,
+        "customers": {
+            name: [totals[name][column] for column in columns] for name in customers.values()
+        },
+        "panes": dict(oracle.panes_of(published)),
+    }
+
+
+def wait_until_right(client: Client, published: list[oracle.Published]) -> None:
+    """Ask until the answer is right; in the end, say what is wrong."""
+    want = expected(published)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (got := seen(client)) != want:
+        if time.monotonic() > deadline:
+            assert got == want
+        time.sleep(0.25)
+
+
+def test_twice_and_in_random_order_gives_the_same(tmp_path: Path) -> None:
+    rng = random.Random(7)
+    published = oracle.random_touchpoints(rng, people=2_000, number=3_000)
+    everything = published * 2
+    rng.shuffle(everything)
+    with start(tmp_path, workers=2) as stack:
+        publish(stack.settings, everything)
+        client = connect(stack.settings)
+        wait_until_right(client, published)
+        client.close()
+
+
+@pytest.mark.parametrize(("workers", "kills"), [(1, 3), (2, 1)])
+def test_killed_workers_lose_and_repeat_nothing(tmp_path: Path, workers: int, kills: int) -> None:
+    rng = random.Random(workers)
+    published = oracle.random_touchpoints(rng, people=4_000, number=6_000)
+    parts = [published[n :: kills + 1] for n in range(kills + 1)]
+    with start(tmp_path, workers) as stack:
+        client = connect(stack.settings)
+        for part in parts[:-1]:
+            before = count(client)
+            publish(stack.settings, part)
+            wait_for_more(client, before)
+            stack.workers.kill(rng.randrange(workers))
+        publish(stack.settings, parts[-1])
+        wait_until_right(client, published)
+        client.close()
+
+
+def count(client: Client) -> int:
+    return int(client.query("SELECT count() FROM touchpoints").result_rows[0][0])
+
+
+def wait_for_more(client: Client, before: int) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while count(client) <= before:
+        assert time.monotonic() < deadline, "the workers make no progress"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    with start(tmp_path_factory.mktemp("stack"), workers=1) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def client(stack: LocalStack) -> Iterator[Client]:
+    client = connect(stack.settings)
+    yield client
+    client.close()
+
+
+GOOD: dict[str, Any] = {
+    "event_id": "good",
+    "occurred_at": int(time.time() * 1000),
+    "action": "page_viewed",
+    "identifiers": [{"kind": "email", "value": "Ada@Example.com", "verified": True}],
+}
+
+
+def poison() -> dict[str, bytes | None]:
+    """A value for each reason."""
+    codec = TouchpointCodec(max_payload_bytes=4 << 20)
+    valid = codec.encode("web", GOOD)
+    long_ago = {**GOOD, "occurred_at": -(10**14)}
+    return {
+        "null_value": None,
+        "bad_framing": b"\x01abcdef",
+        "unknown_schema": b"\x00\x00\x00\x00\x01" + valid[5:],
+        "truncated": valid[:-7],
+        "wrong_type": codec.encode("chat", {**GOOD, "action": "started"}),
+        "missing_identifier": codec.encode("web", {**GOOD, "identifiers": []}),
+        "outside_horizon": codec.encode("web", long_ago),
+        "too_large": valid + b"\x00" * 300_000,
+    }
+
+
+def test_each_bad_record_is_one_dead_letter_and_its_neighbours_count(
+    stack: LocalStack, client: Client
+) -> None:
+    codec = TouchpointCodec(max_payload_bytes=4 << 20)
+    producer = Producer(kafka_config(stack.settings))
+    for number, value in enumerate(poison().values()):
+        good = codec.encode("web", {**GOOD, "event_id": f"good-{number}"})
+        producer.produce("touchpoints.web", value=value, partition=0)
+        producer.produce("touchpoints.web", value=good, partition=0)
+    assert producer.flush(30) == 0
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while count(client) < len(poison()):
+        assert time.monotonic() < deadline, "the good records did not arrive"
+        time.sleep(0.1)
+    sql = "SELECT reason, topic, partition, offset, hex(value) FROM dead_letters"
+    rows = client.query(sql).result_rows
+    found = {row[0]: (*row[1:4], bytes.fromhex(row[4])) for row in rows}
+    wanted = {
+        reason: ("touchpoints.web", 0, 2 * number, value or b"")
+        for number, (reason, value) in enumerate(poison().items())
+    }
+    assert found == wanted
+    assert len(rows) == len(wanted)
+    log = KafkaLog(stack.settings)
+    letters = [r for p in range(stack.settings.partitions) for r in log.read_now(DEAD_LETTER, p, 0)]
+    assert [letter.value or None for letter in letters] == [v or None for v in poison().values()]
+
+
+def run(stack: LocalStack, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-P", "-m", "touchstream.streams.cli", *arguments]
+    environment = worker_environment(stack.settings, 0)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_the_commands_answer(stack: LocalStack, client: Client) -> None:
+    answer = run(stack, "query", "SELECT count() AS n FROM customers", "--format", "json")
+    assert json.loads(answer.stdout)[0]["n"] == 1
+    assert "email" in run(stack, "customers", "show", "email: ADA@example.com").stdout
+    assert run(stack, "metrics", "--window", "1h").returncode == 0
+    doctor = run(stack, "doctor")
+    assert doctor.returncode == 0, doctor.stdout
+    assert "all topics exist" in run(stack, "topics", "apply").stdout
+
+
+def test_prometheus_sees_the_worker(stack: LocalStack, client: Client) -> None:
+    url = f"http://127.0.0.1:{stack.metrics_ports[0]}/metrics"
+    with urllib.request.urlopen(url) as answer:
+        text = answer.read().decode()
+    assert 'touchstream_touchpoints_total{channel="web"} 8.0' in text
+    assert 'touchstream_dead_letters_total{agent="ingest",reason="truncated"} 1.0' in text
+    assert 'touchstream_lag_records{agent="stitch"' in text
