@@ -71,7 +71,7 @@ def run_demo(
 ) -> int:
     """Run everything; 0 if all totals are right, else 1. With `keep`, stays until Ctrl-C."""
     plan = plan or Plan()
-    options = LocalOptions(directory, workers, kafka_port=0, clickhouse_port=0, metrics_port=0)
+    options = local_options(directory, workers, keep)
     console.print("Starting broker, ClickHouse and workers ...")
     with LocalStack(demo_settings(), options) as stack, Publisher(stack.settings) as publisher:
         demo = Demo(publisher, connect(stack.settings), Patience(stack.wait), console, plan)
@@ -84,6 +84,13 @@ def run_demo(
         else:
             what_next(console)
     return 0 if all(check.ok for check in findings.checks) else 1
+
+
+def local_options(directory: Path, workers: int, keep: bool) -> LocalOptions:
+    """Free ports; to stay up, the ports that the other commands look at."""
+    if keep:
+        return LocalOptions(directory, workers)
+    return LocalOptions(directory, workers, kafka_port=0, clickhouse_port=0, metrics_port=0)
 
 
 def demo_settings() -> Settings:

@@ -286,9 +286,12 @@ def test_failing_consumer_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> N
     assert exits == [EXIT_SOFTWARE]
 
 
-def test_stopping_consumer_does_not_end_the_process() -> None:
+def test_stopping_consumer_does_not_end_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    exits: list[int] = []
+    monkeypatch.setattr("os._exit", exits.append)
     with pytest.raises(Stopped):
         yielded(fetching(None, error=Stopped()))
+    assert exits == []
 
 
 def test_transport_is_known_to_faust() -> None:
