@@ -89,16 +89,18 @@ def _arrive(customer: Customer, message: Arrive) -> Change:
     if activity is None:
         customer.identities[identity] = message.activity
         return Change(added=[*message.activity.events.values()])
-    return Change(added=_join(activity, message.activity))
+    return _join(activity, message.activity)
 
 
-def _join(activity: Activity, other: Activity) -> list[Event]:
-    """Union by event key; returns the events that are new."""
+def _join(activity: Activity, other: Activity) -> Change:
+    """Union by event key; an event that one side has folded already is not kept beside that."""
+    again = activity.events.keys() & other.folded_keys
+    removed = [activity.events.pop(key) for key in sorted(again)]
     activity.folded = join_totals(activity.folded, other.folded)
     activity.folded_keys |= other.folded_keys
     added = [event for key, event in other.events.items() if _add(activity, key, event)]
     fold(activity)
-    return added
+    return Change(added, removed)
 
 
 def _add(activity: Activity, key: int, event: Event) -> bool:

@@ -45,10 +45,10 @@ def identities(touchpoint: dict[str, Any], tokens: Tokens) -> list[tuple[str, To
     """Kind and token of each identifier, without repetitions, the strongest first."""
     found: dict[Token, str] = {}
     for identifier in touchpoint["identifiers"]:
-        kind = identifier["kind"]
+        kind = identifier["kind"].strip().casefold()
         if kind == "handle" and touchpoint.get("platform"):
             kind = f"{touchpoint['platform']}_handle".casefold()
-        token = tokens.token(kind, identifier["value"])
+        token = tokens.token(kind, identifier["value"]) if kind else b""
         if token:
             found[token] = kind
     return sorted(
@@ -98,10 +98,12 @@ class Ingest:
 
     def _check_time(self, occurred_at: int, published_at: int) -> None:
         age_ms = published_at - occurred_at
-        if age_ms > self._past_ms or -age_ms > self._future_ms:
+        if age_ms > self._past_ms or -age_ms > self._future_ms or occurred_at < 0:
             raise PoisonError(
                 Reason.OUTSIDE_HORIZON,
-                f"occurred_at is {age_ms // 1000} s before the time of publishing",
+                f"occurred_at is {age_ms // 1000} s before the time of publishing"
+                if occurred_at >= 0
+                else "occurred_at is before 1970",
             )
 
     def _touch(

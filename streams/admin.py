@@ -96,9 +96,9 @@ def _result(future: "Future[Any]", settings: Settings) -> Any:
         raise ConfigurationError(f"Kafka refused: {error.args[0].str()}") from None
 
 
-def unreachable(settings: Settings, error: Exception) -> TransientError:
+def unreachable(settings: Settings, error: KafkaException) -> TransientError:
     """The error that says where Kafka was looked for."""
     return TransientError(
         f"Kafka does not answer at {settings.kafka_bootstrap_servers}: start it, or set"
-        f" TOUCHSTREAM_KAFKA_BOOTSTRAP_SERVERS ({error})"
+        f" TOUCHSTREAM_KAFKA_BOOTSTRAP_SERVERS ({error.args[0].str()})"
     )

@@ -119,10 +119,11 @@ class Changelog:
     async def _repair(self) -> None:
         """Append true values over what a former writer wrote after it had lost the partition."""
         image = self.image
-        if image.overwritten:
-            true = {key: image.values.get(key, b"") for key in image.overwritten - {MARKER}}
-            image.overwritten.clear()
+        while image.overwritten:
+            repaired = set(image.overwritten)
+            true = {key: image.values.get(key, b"") for key in repaired - {MARKER}}
             await self._append_next(self._entries(true, image.applied))
+            image.overwritten -= repaired
 
     async def _read_on(self) -> None:
         for record in await self._log.read(self.topic, self.partition, self.image.end):

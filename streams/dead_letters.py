@@ -21,6 +21,15 @@ class Reason(StrEnum):
     OUTSIDE_HORIZON = "outside_horizon"
 
 
+KEPT_BYTES = 4 << 20
+"""What is kept of a rejected record's value; a longer one was compressed and would fit no batch."""
+
+
+def kept_value(record: Record) -> bytes | None:
+    """The original bytes, cut at `KEPT_BYTES`."""
+    return record.value if record.value is None else record.value[:KEPT_BYTES]
+
+
 def dead_letter_headers(record: Record, error: PoisonError) -> Headers:
     """Headers of the dead letter: where the record stood and why it was rejected."""
     return (
@@ -30,6 +39,7 @@ def dead_letter_headers(record: Record, error: PoisonError) -> Headers:
         ("partition", str(record.partition).encode()),
         ("offset", str(record.offset).encode()),
         ("timestamp_ms", str(record.timestamp_ms).encode()),
+        ("original_bytes", str(len(record.value or b"")).encode()),
     )
 
 
@@ -44,5 +54,5 @@ def dead_letter_row(record: Record, error: PoisonError, source: int) -> Row:
         error.detail,
         record.timestamp_ms,
         record.key or b"",
-        record.value or b"",
+        kept_value(record) or b"",
     )

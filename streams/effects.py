@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 
-from touchstream.streams.dead_letters import dead_letter_headers, dead_letter_row
+from touchstream.streams.dead_letters import dead_letter_headers, dead_letter_row, kept_value
 from touchstream.streams.errors import PoisonError
 from touchstream.streams.positions import frame, input_position
 from touchstream.streams.records import Message, Record
@@ -75,7 +75,7 @@ class Effects:
         assert record is not None
         headers = dead_letter_headers(record, error)
         partition = record.partition % self._partitions
-        letter = Message(DEAD_LETTER, partition, record.key, record.value, headers)
+        letter = Message(DEAD_LETTER, partition, record.key, kept_value(record), headers)
         self.messages.append(letter)
         self.insert(DEAD_LETTERS, dead_letter_row(record, error, self._source))
         self.count("dead_letters", error.reason)

@@ -7,6 +7,7 @@ Order, strongest first: arguments, environment, files in the secrets directory
 
 import os
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -74,11 +75,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _production_needs_secrets(self) -> "Settings":
-        if self.profile == "production" and self.identity_key.get_secret_value() == (
-            LOCAL_IDENTITY_KEY
-        ):
+        key = self.identity_key.get_secret_value().strip()
+        if self.profile == "production" and (key == LOCAL_IDENTITY_KEY or len(key) < 16):
             raise ValueError(
-                f"{PREFIX}IDENTITY_KEY must be set to a secret of its own in the production profile"
+                f"{PREFIX}IDENTITY_KEY must be a secret of its own, of 16 characters or more, in"
+                " the production profile"
             )
         return self
 
@@ -99,15 +100,14 @@ class Settings(BaseSettings):
 def load_settings(**overrides: object) -> Settings:
     """Read all sources once; raises ConfigurationError naming each wrong setting."""
     _refuse_unknown_variables()
-    directory = Path(os.environ.get(PREFIX + "SECRETS_DIR", "/run/secrets"))
     try:
         return Settings(
-            _secrets_dir=directory if directory.is_dir() else None,
+            _secrets_dir=_secrets_directory(),
             **overrides,  # type: ignore[arg-type]
         )
     except ValidationError as error:
         raise ConfigurationError(_explain(error)) from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{_config_file()} is not valid TOML: {error}") from None
 
 
@@ -119,12 +119,22 @@ def _config_file() -> Path | None:
     return Path(named) if named else default if default.is_file() else None
 
 
+def _secrets_directory() -> Path | None:
+    named = os.environ.get(PREFIX + "SECRETS_DIR")
+    if named and not Path(named).is_dir():
+        raise ConfigurationError(f"{PREFIX}SECRETS_DIR names {named}, which is not a directory")
+    directory = Path(named or "/run/secrets")
+    return directory if directory.is_dir() else None
+
+
 def _refuse_unknown_variables() -> None:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     known |= {PREFIX + "CONFIG", PREFIX + "SECRETS_DIR"}
-    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
-    if unknown:
-        raise ConfigurationError(f"unknown setting {', '.join(unknown)}: see `touchstream doctor`")
+    for name in sorted(os.environ):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            near = get_close_matches(name.upper(), known, 1)
+            hint = f"did you mean {near[0]}?" if near else "docs/operations.md lists all settings"
+            raise ConfigurationError(f"unknown setting {name}: {hint}")
 
 
 def _explain(error: ValidationError) -> str:

@@ -1,5 +1,6 @@
 """The `touchstream` command: thin shells over the package, one clear line for every mistake."""
 
+import logging
 from typing import Annotated
 
 import typer
@@ -40,11 +41,13 @@ app.command("doctor")(doctor_command)
 
 
 @app.callback(invoke_without_command=True)
-def version(
-    show: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+def before_every_command(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
 ) -> None:
-    """Print the version, if asked."""
-    if show:
+    """Stitch touchpoints of every channel into one customer and rolling CX metrics."""
+    # It logs what it raises, and without a logging setup that is a second line on stderr.
+    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
+    if version:
         from importlib.metadata import version as version_of
 
         typer.echo(f"touchstream {version_of('touchstream')}")

@@ -1,6 +1,5 @@
 """How a command ends when something is wrong: one line on stderr, exit code not 0, no traceback."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,8 +14,6 @@ EXIT_FAILURE = 1
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn errors of ours and of ClickHouse into one line: exit code 78 for a wrong setting."""
-    # It logs what it raises, and without a logging setup that is a second line on stderr.
-    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
     try:
         yield
     except (TouchstreamError, ClickHouseError) as error:

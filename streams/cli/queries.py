@@ -4,7 +4,6 @@ Each prints its answer to stdout and returns, or prints one line to stderr and e
 """
 
 import importlib
-import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,13 +13,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from touchstream.streams.cli.errors import one_line_errors
 from touchstream.streams.clickhouse import connect
-from touchstream.streams.errors import ConfigurationError, TouchstreamError
+from touchstream.streams.errors import ConfigurationError
 from touchstream.streams.migrations import migrate
 from touchstream.streams.settings import Settings, load_settings
 
@@ -165,19 +164,6 @@ def show(table: Table, columns: Iterable[str], rows: Iterable[Iterable[Any]]) ->
         table.add_row(*[Text(_cell(value)) for value in line])
     width = None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
     Console(width=width).print(table)
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn errors of ours and of ClickHouse into one line and exit code 1."""
-    # It logs what it raises, and without a logging setup that is a second line on stderr.
-    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
-    try:
-        yield
-    except (TouchstreamError, ClickHouseError) as error:
-        text = str(error).partition("server response: ")[2] or str(error)
-        typer.echo(f"touchstream: {' '.join(text.split())}", err=True)
-        raise typer.Exit(1) from None
 
 
 @contextmanager

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.integration
 PATIENCE_SECONDS = 120.0
 Seen = dict[str, Any]
 
+IDENTITIES = "SELECT identity, customer_id FROM identities"
 PANES = """
 SELECT metric, member, resolution, toUnixTimestamp(start), sum(n), sum(total), sum(squares)
 FROM metric_panes FINAL GROUP BY 1, 2, 3, 4 HAVING sum(n) > 0
@@ -55,9 +56,7 @@ def seen(client: Client) -> Seen:
     rows = {name: client.query(sql).result_rows for name, sql in (("t", TOTALS), ("p", PANES))}
     return {
         "touchpoints": client.query("SELECT count() FROM touchpoints").result_rows[0][0],
-        "identities": dict(
-            client.query("SELECT identity, customer_id FROM identities").result_rows
-        ),
+        "identities": {row[0]: row[1] for row in client.query(IDENTITIES).result_rows},
         "customers": {name: counts for name, *counts in rows["t"]},
         "panes": {tuple(row[:4]): list(row[4:]) for row in rows["p"]},
     }
