@@ -302,3 +302,16 @@ def test_joining_totals_changes_neither(events: list[Event], cut: int) -> None:
 @pytest.mark.parametrize("one", [None, Totals(contacts=1)])
 def test_no_totals_add_nothing(one: Totals | None) -> None:
     assert join_totals(one, None) == join_totals(None, one) == one
+
+
+def test_event_folded_elsewhere_counts_once_when_its_duplicate_came_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(activity, "RECENT_EVENTS", 2)
+    former, later = customer(*(touched(n) for n in range(5))), Customer()
+    change = take(former, move(b"later", version=2))
+    assert change.onward
+    take(later, touched(0, version=2))
+    joined = take(later, change.onward[1])
+    assert len(joined.removed) == 1
+    assert sum(totals_of(later).touchpoints.values()) == 5

@@ -327,3 +327,26 @@ def test_record_that_no_writer_wrote_is_ignored(entry: Entry) -> None:
     log.extend(TOPIC, 0, [entry])
     run(writer.append({b"b": b"2"}, 2))
     assert taken(log).image.values == writer.image.values == {b"a": b"1", b"b": b"2"}
+
+
+class FailingLog(MemoryLog):
+    """Refuses the append after the next `left`."""
+
+    left = -1
+
+    async def append(self, topic: str, partition: int, entries: Sequence[Entry]) -> int:
+        self.left -= 1
+        if self.left == -1:
+            raise ConnectionError
+        return await super().append(topic, partition, entries)
+
+
+def test_repair_that_failed_is_made_when_the_partition_is_taken_anew() -> None:
+    log = FailingLog()
+    stale, owner = usurped(log)
+    write_stale(stale, {b"a": b"stale"})
+    log.left = 1  # the owner's own batch lands, its repair does not
+    with pytest.raises(ConnectionError):
+        run(owner.append({b"b": b"new b"}, 11))
+    run(owner.take())
+    assert compacted(log)[b"a"] == b"true a"

@@ -8,7 +8,7 @@ from touchstream.agents.identifiers import tokens_of
 from touchstream.agents.ingest import Ingest, channel_fields, handling_ms, identities
 from touchstream.agents.messages import Touch, decode_identity
 from touchstream.streams.codec import TouchpointCodec, framing
-from touchstream.streams.dead_letters import Reason
+from touchstream.streams.dead_letters import KEPT_BYTES, Reason
 from touchstream.streams.internal import unframe
 from touchstream.streams.records import Message, Record
 from touchstream.streams.settings import Settings
@@ -121,6 +121,7 @@ def test_rejected_record_becomes_one_dead_letter(
         "partition": b"2",
         "offset": b"7",
         "timestamp_ms": b"%d" % NOW_MS,
+        "original_bytes": b"%d" % len(value or b""),
     }
 
 
@@ -293,3 +294,26 @@ def test_handle_time(channel: str, fields: Touchpoint, expected: int | None) -> 
 def test_handle_time_of_a_call_travels_with_its_parts() -> None:
     fields = touch_of("phone", action="ended", talk_ms=1000, wrap_up_ms=30).fields
     assert fields == {"talk_ms": 1000, "wrap_up_ms": 30, "handle_ms": 1030}
+
+
+def test_identifier_without_a_kind_is_left_out() -> None:
+    touchpoint = {"identifiers": [identifier(" ", "x"), ANN]}
+    assert [kind for kind, _ in identities(touchpoint, TOKENS)] == ["email"]
+
+
+def test_kinds_are_folded() -> None:
+    one, other = (
+        identities({"identifiers": [identifier(k, "a@b.c")]}, TOKENS) for k in ("email", " Email ")
+    )
+    assert one == other
+
+
+def test_time_before_1970_is_outside_the_horizon() -> None:
+    (letter,) = ingest(record("web", encoded("web", occurred_at=-1))).messages
+    assert dict(letter.headers)["detail"] == b"occurred_at is before 1970"
+
+
+def test_value_that_fits_no_batch_is_cut_and_its_size_said() -> None:
+    (letter,) = ingest(record("web", bytes(KEPT_BYTES + 1))).messages
+    assert letter.value == bytes(KEPT_BYTES)
+    assert dict(letter.headers)["original_bytes"] == b"%d" % (KEPT_BYTES + 1)

@@ -182,7 +182,7 @@ def test_the_embedded_stack_gets_settings_for_its_servers(tmp_path: Path) -> Non
 
 
 def test_the_production_profile_is_refused(tmp_path: Path) -> None:
-    given = Settings(profile="production", identity_key="secret")
+    given = Settings(profile="production", identity_key="a secret of our own")
     with pytest.raises(ConfigurationError, match="not for production"):
         local_settings(given, tmp_path, 1, 2)
 

@@ -184,7 +184,7 @@ def test_production_refuses_the_local_identity_key(sources: Sources) -> None:
 
 
 def test_production_with_a_key_of_its_own_is_accepted(sources: Sources) -> None:
-    sources.environment(profile="production", identity_key="of our own")
+    sources.environment(profile="production", identity_key="a secret of our own")
     assert load_settings().profile == "production"
 
 
@@ -196,3 +196,21 @@ def test_bad_toml_names_the_file_and_the_place(sources: Sources) -> None:
 def test_missing_config_file_is_named(sources: Sources) -> None:
     sources.environment(config="/nowhere/touchstream.toml")
     assert "TOUCHSTREAM_CONFIG names /nowhere/touchstream.toml" in refusal()
+
+
+@pytest.mark.parametrize("key", ["", "  ", "short"])
+def test_production_refuses_a_key_that_can_be_guessed(sources: Sources, key: str) -> None:
+    sources.environment(profile="production", identity_key=key)
+    assert "16 characters" in refusal()
+
+
+def test_missing_secrets_directory_is_named(sources: Sources) -> None:
+    sources.environment(secrets_dir="/nowhere")
+    assert "TOUCHSTREAM_SECRETS_DIR names /nowhere" in refusal()
+
+
+def test_unknown_variable_is_told_what_it_may_have_meant(
+    sources: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("touchstream_partition", "8")
+    assert "did you mean TOUCHSTREAM_PARTITIONS?" in refusal()
