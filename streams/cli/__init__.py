@@ -1,6 +1,5 @@
 """The `touchstream` command: thin shells over the package, one clear line for every mistake."""
 
-import logging
 from typing import Annotated
 
 import typer
@@ -45,8 +44,6 @@ def before_every_command(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
 ) -> None:
     """Stitch touchpoints of every channel into one customer and rolling CX metrics."""
-    # It logs what it raises, and without a logging setup that is a second line on stderr.
-    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
     if version:
         from importlib.metadata import version as version_of
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import typer
 
 from touchstream.streams.admin import admin_client, partition_counts
-from touchstream.streams.cli.errors import EXIT_FAILURE
+from touchstream.streams.cli.errors import EXIT_FAILURE, quiet_clickhouse_client
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.errors import TouchstreamError
 from touchstream.streams.migrations import migrate
@@ -92,6 +92,7 @@ def doctor_command() -> None:
 
       touchstream doctor
     """
+    quiet_clickhouse_client()
     try:
         settings = load_settings()
     except TouchstreamError as error:

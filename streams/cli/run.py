@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from touchstream.streams.cli.errors import one_line_errors
+from touchstream.streams.errors import EXIT_CONFIGURATION
 from touchstream.streams.settings import load_settings
 
 
@@ -33,7 +34,7 @@ def up_command(
     from touchstream.streams.local.stack import LocalOptions, LocalStack
 
     options = LocalOptions(directory, workers, kafka_port, clickhouse_port, metrics_port)
-    with one_line_errors(), LocalStack(load_settings(), options) as stack:
+    with one_line_errors(EXIT_CONFIGURATION), LocalStack(load_settings(), options) as stack:
         settings = stack.settings
         typer.echo(f"Kafka       {settings.kafka_bootstrap_servers}")
         typer.echo(
@@ -60,7 +61,7 @@ def worker_command() -> None:
     """
     from touchstream.streams.worker import run_worker
 
-    with one_line_errors():
+    with one_line_errors(EXIT_CONFIGURATION):
         run_worker(load_settings())
 
 
@@ -73,7 +74,7 @@ def topics_apply_command() -> None:
     """
     from touchstream.streams.admin import apply_topics
 
-    with one_line_errors():
+    with one_line_errors(EXIT_CONFIGURATION):
         made = apply_topics(load_settings())
         for name in made:
             typer.echo(f"created {name}")
