@@ -29,6 +29,8 @@ class Customer(msgspec.Struct, array_like=True):
     """One customer: the activity of each identity, and where former identities went."""
 
     identities: dict[Token, Activity] = {}
+    totals: Totals = msgspec.field(default_factory=Totals)
+    """Over all identities, recent and folded events together."""
     forwards: dict[Token, tuple[Token, int]] = {}
     """Former identity -> its next customer, and the identity's version when it moved."""
     version: int = 0
@@ -54,9 +56,11 @@ def take(customer: Customer, message: CustomerMessage) -> Change:
         case Touched():
             return _touched(customer, message)
         case Move():
-            return _move(customer, message)
+            change = _move(customer, message)
         case Arrive():
-            return _arrive(customer, message)
+            change = _arrive(customer, message)
+    customer.totals = totals_of(customer)
+    return change
 
 
 def _touched(customer: Customer, message: Touched) -> Change:
@@ -68,6 +72,7 @@ def _touched(customer: Customer, message: Touched) -> Change:
         activity = customer.identities[message.identity] = Activity(message.kind)
     if not _add(activity, message.event_key, message.event):
         return Change(duplicate=True)
+    add_to(customer.totals, message.event)
     fold(activity)
     return Change(added=[message.event])
 
@@ -142,6 +147,17 @@ def add_to(totals: Totals, event: Event) -> None:
         totals.first = event
     if totals.last is None or _age(event) > _age(totals.last):
         totals.last = event
+
+
+def totals_of(customer: Customer) -> Totals:
+    """Totals over all identities, recent and folded events together."""
+    totals = Totals()
+    for activity in customer.identities.values():
+        for event in activity.events.values():
+            add_to(totals, event)
+    for activity in customer.identities.values():
+        totals = join_totals(totals, activity.folded) or totals
+    return totals
 
 
 def join_totals(one: Totals | None, other: Totals | None) -> Totals | None:

@@ -1,24 +1,13 @@
-"""The single customer view: a pure function of a customer's activities."""
+"""The single customer view: a pure function of what is kept of a customer."""
 
-from touchstream.agents.activity import Customer, add_to, join_totals
-from touchstream.agents.messages import Event, Token, Totals, customer_name
+from touchstream.agents.activity import Customer
+from touchstream.agents.messages import Event, Token, customer_name
 from touchstream.streams.tables import Row
-
-
-def totals_of(customer: Customer) -> Totals:
-    """Totals over all identities, recent and folded events together."""
-    totals = Totals({}, answers={})
-    for activity in customer.identities.values():
-        for event in activity.events.values():
-            add_to(totals, event)
-    for activity in customer.identities.values():
-        totals = join_totals(totals, activity.folded) or totals
-    return totals
 
 
 def customer_row(name: Token, customer: Customer) -> Row:
     """Row of `tables.CUSTOMERS`; a customer without identities was merged away."""
-    totals = totals_of(customer)
+    totals = customer.totals
     identities = sorted((i.hex(), activity.kind) for i, activity in customer.identities.items())
     answers = {question: score for question, (_, score) in totals.answers.items()}
     return (

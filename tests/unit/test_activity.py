@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from touchstream.agents import activity
-from touchstream.agents.activity import Change, Customer, add_to, fold, join_totals, take
+from touchstream.agents.activity import Change, Customer, add_to, fold, join_totals, take, totals_of
 from touchstream.agents.messages import (
     Activity,
     Arrive,
@@ -21,7 +21,6 @@ from touchstream.agents.messages import (
     Totals,
     Touched,
 )
-from touchstream.agents.view import totals_of
 
 KIND = "email"
 A, B, C = b"customer a", b"customer b", b"customer c"
@@ -315,3 +314,16 @@ def test_event_folded_elsewhere_counts_once_when_its_duplicate_came_first(
     joined = take(later, change.onward[1])
     assert len(joined.removed) == 1
     assert sum(totals_of(later).touchpoints.values()) == 5
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_kept_totals_are_those_of_the_activities(seed: int) -> None:
+    rng = random.Random(seed)
+    found = customer(*(touched(n) for n in rng.sample(range(9), 5)))
+    bob = customer(*(touched(n, identity=b"bob") for n in range(4)))
+    onward = take(bob, move(b"found", 2, identity=b"bob")).onward
+    assert onward
+    take(found, onward[1])
+    assert not bob.totals.touchpoints
+    take(found, touched(rng.randrange(9), version=3))
+    assert found.totals == totals_of(found)

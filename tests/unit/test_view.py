@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from touchstream.agents import activity
-from touchstream.agents.activity import Customer, fold
+from touchstream.agents.activity import Customer, fold, totals_of
 from touchstream.agents.messages import Activity, Event
 from touchstream.agents.view import customer_row
 from touchstream.streams.tables import CUSTOMERS
@@ -20,6 +20,7 @@ def customer(*events: Event, **fields: Any) -> Customer:
 
 
 def row_of(found: Customer) -> dict[str, Any]:
+    found.totals = totals_of(found)
     return dict(zip(CUSTOMERS.column_names, customer_row(NAME, found), strict=True))
 
 
