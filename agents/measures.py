@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from touchstream.agents.messages import Event
+from touchstream.streams.validation import SCALES
 
 CONTACTS = {
     ("phone", "ended"),
@@ -14,8 +15,8 @@ CONTACTS = {
 }
 """Finished contacts: a conversation counts once, when it ends; an inbound reply is a contact."""
 
-SCALES = {"csat": (1.0, 5.0), "nps": (0.0, 10.0), "ces": (1.0, 7.0)}
-"""Scale of a question, where the answer does not state its own."""
+QUESTIONS = {"csat", "nps", "ces"}
+"""Questions with a metric; the answers are converted to their usual scale."""
 
 Measure = tuple[str, int]
 
@@ -40,7 +41,7 @@ def member(event: Event) -> str:
 
 def _answer(event: Event) -> Iterator[Measure]:
     question, score = event.question, event.score
-    if score is None or question not in SCALES:
+    if score is None or question not in QUESTIONS:
         return
     low, high = SCALES[question]
     asked_low = low if event.scale_min is None else event.scale_min

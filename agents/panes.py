@@ -10,6 +10,7 @@ from struct import Struct
 import msgspec
 
 from touchstream.agents.measures import Measure
+from touchstream.schemas import load_metrics
 from touchstream.streams.tables import Row
 
 RESOLUTIONS = ((b"m", "minute", 60), (b"h", "hour", 3_600), (b"d", "day", 86_400))
@@ -19,8 +20,8 @@ _key = Struct(">ccq").pack
 _unkey = Struct(">ccq").unpack_from
 _HEAD = Struct(">ccq").size
 _NAMES = {mark: name for mark, name, _ in RESOLUTIONS}
-WITH_SQUARES = {"csat", "csat_top2", "ces", "nps"}
-"""Metrics whose catalogue entry keeps squares, for intervals."""
+WITH_SQUARES = {name for name, metric in load_metrics().items() if metric["squares"]}
+"""Metrics that keep squares, for intervals."""
 
 
 class Pane(msgspec.Struct, array_like=True):

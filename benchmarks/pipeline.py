@@ -113,7 +113,7 @@ def latency(client: Client, settings: Settings, before: int, rate: int, seconds:
                     poll = now + POLL_SECONDS
                     observe(client, seen, before)
                 else:
-                    time.sleep(min(due, poll) - now if min(due, poll) > now else 0)
+                    time.sleep(min(due, poll) - now)
             sent.append(time.monotonic())
             publisher.publish(channel, touchpoint)
         publisher.flush()

@@ -1,6 +1,7 @@
 """Contracts, no behaviour: Avro schemas, the metric catalogue and the ClickHouse migrations."""
 
 import json
+import tomllib
 from importlib.resources import files
 from typing import Any
 
@@ -10,3 +11,8 @@ def load_schema(channel: str) -> dict[str, Any]:
     text = files(__name__).joinpath(f"touchpoint.{channel}.v1.avsc").read_text(encoding="utf-8")
     schema: dict[str, Any] = json.loads(text)
     return schema
+
+
+def load_metrics() -> dict[str, dict[str, Any]]:
+    """Return the metric catalogue: the entry of every metric by its name."""
+    return tomllib.loads(files(__name__).joinpath("metrics.toml").read_text(encoding="utf-8"))

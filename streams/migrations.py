@@ -12,7 +12,6 @@ repeatable statements make harmless. Without Keeper ClickHouse offers no stricte
 import hashlib
 import re
 import time
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 
+from touchstream.schemas import load_metrics
 from touchstream.streams.clickhouse import connect, explain
 from touchstream.streams.errors import ConfigurationError, TransientError
 from touchstream.streams.settings import Settings
@@ -125,11 +125,9 @@ def render(migration: Migration, settings: Settings) -> list[str]:
 
 def metric_definitions() -> list[tuple[Any, ...]]:
     """Read the catalogue as rows of the table `metric_definitions`."""
-    text = files("touchstream.schemas").joinpath("metrics.toml").read_text("utf-8")
-    catalogue = tomllib.loads(text)
     return [
         tuple({"name": name, **fields}[column] for column in _DEFINITION)
-        for name, fields in sorted(catalogue.items())
+        for name, fields in sorted(load_metrics().items())
     ]
 
 

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from prometheus_client import (
     GC_COLLECTOR,
@@ -92,8 +91,7 @@ class Telemetry:
         """Say nothing more of a partition that another worker has now."""
         place = (agent, topic, str(partition))
         for gauge in (self._lag, self._progress, self._state_keys, self._state_bytes):
-            with suppress(KeyError):
-                gauge.remove(*place)
+            gauge.remove(*place)
 
     def inserted(self, table: Table, rows: int, seconds: float) -> None:
         """Count an insert."""

@@ -9,7 +9,7 @@ import pytest
 
 from touchstream.agents.measures import CONTACTS, measures, member
 from touchstream.agents.messages import Event
-from touchstream.agents.panes import WITH_SQUARES, Pane
+from touchstream.agents.panes import Pane
 from touchstream.streams.topics import CHANNELS
 
 CATALOGUE = tomllib.loads(
@@ -175,10 +175,6 @@ def everything_measured() -> set[str]:
 
 def test_catalogue_has_exactly_what_is_measured() -> None:
     assert everything_measured() == set(CATALOGUE)
-
-
-def test_panes_keep_squares_where_the_catalogue_says_so() -> None:
-    assert {name for name, metric in CATALOGUE.items() if metric["squares"]} == WITH_SQUARES
 
 
 def sums(question: str, counts: dict[float, int]) -> tuple[int, int, int]:
