@@ -7,17 +7,17 @@ step, and activities join as unions by event key, so an event that took both way
 
 import msgspec
 
-from touchstream.agents.measures import CONTACTS
-from touchstream.agents.messages import (
+from touchstream.agents.customer_messages import (
     Activity,
     Arrive,
     CustomerMessage,
     Event,
     Move,
-    Token,
     Totals,
     Touched,
 )
+from touchstream.agents.measures import CONTACTS
+from touchstream.agents.resolution import Token
 
 RECENT_EVENTS = 512
 """Events that an identity keeps one by one; older ones are folded into totals, a half at a time."""

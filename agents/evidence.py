@@ -1,71 +1,147 @@
-"""What one identity knows: whom it was seen with, the smallest identity it can reach, its customer.
+"""What an identity keeps: its links, the latest words of operators, its root and its customer.
 
-Evidence only grows and only minima are kept (the earliest sight of a link, the smallest root), so
-order, duplicates and replays do not matter. The smallest identity of a connected component is its
-root; it collects the component's evidence and decides. Roots are smallest by a keyed hash, so
-nobody can choose to win.
+Evidence only grows: a link keeps the earliest sight of each sort, and of words the latest counts.
+So order, duplicates and replays do not matter.
 """
 
 import msgspec
 
-from touchstream.agents.messages import Sight, Token
+from touchstream.agents.judgement import Bond, Refused, Sights, is_shared, judge
+from touchstream.agents.resolution import Member, Token, Verdict, Word
+from touchstream.agents.rules import Rules
+
+
+class Link(msgspec.Struct, array_like=True):
+    """What one end knows of a link."""
+
+    kind: str
+    """Of the other end."""
+    sights: Sights
+    alone: Refused | None = None
+    """Why the other end links no one, if so."""
+
+    def see(self, sights: Sights) -> bool:
+        """Take sights; True when one is new or earlier than known."""
+        news = False
+        for how, seen in sights.items():
+            if how not in self.sights or seen < self.sights[how]:
+                self.sights[how] = seen
+                news = True
+        return news
+
+
+class Mark(msgspec.Struct, array_like=True, frozen=True):
+    """An operator's word on one identity; the latest counts, but erasure is for good."""
+
+    number: int
+    """Place in the log of operations."""
+    reason: Refused | None
+    """SHARED or ERASED: it links no one; None: nothing is special about it."""
+    operator: str
+    note: str
+    said_at: int
 
 
 class Vertex(msgspec.Struct, array_like=True):
     """One identity."""
 
-    kind: str
     root: Token
-    first_seen: int
-    links: dict[Token, Sight] = {}
+    kind: str = ""
+    first_seen: int | None = None
+    """None: only an operator has spoken of it."""
+    links: dict[Token, Link] = {}
+    words: dict[Token, Word] = {}
+    mark: Mark | None = None
+    alone: Refused | None = None
+    """Why it links no one, if so."""
     customer: Token | None = None
     version: int = 0
     """Grows with every change of customer or first sight."""
+    revision: int = 0
+    """Grows with everything that is told: reports to the root, refused links to ClickHouse."""
+    term: int = 0
+    """Of the last assignment."""
+    refused: dict[Token, Verdict] = {}
+    """Links that the root refused."""
+    shown: dict[Token, Verdict] = {}
+    """All refused links, as they stand in ClickHouse."""
+    rules: int = 0
+    """Number of the rules it was judged under."""
     changed_at: int = 0
 
-    def see(self, time: int) -> bool:
+    def see(self, kind: str, time: int) -> bool:
         """The identity was seen at `time`; True when that is earlier than known."""
-        if time >= self.first_seen:
+        if self.first_seen is not None and time >= self.first_seen:
             return False
-        self.first_seen = time
+        self.kind, self.first_seen = kind, time
         self.version += 1
         return True
 
-    def link(self, other: Token, seen: Sight) -> bool:
-        """Seen together with `other`; True when that is new or earlier than known."""
-        known = self.links.get(other)
-        if known is not None and known <= seen:
+    def judge(self, other: Token, rules: Rules) -> Bond | Refused:
+        """What the link to `other` is worth, whoever is shared."""
+        link = self.links[other]
+        return judge(self.kind, link.kind, link.sights, rules)
+
+    def take(self, mark: Mark) -> bool:
+        """Take an operator's mark; False when it changes nothing."""
+        known = self.mark
+        if known and (known.number >= mark.number or known.reason == Refused.ERASED):
             return False
-        self.links[other] = seen
+        self.mark = mark
         return True
 
+    def why_alone(self, rules: Rules) -> Refused | None:
+        """Why it must link no one, if so: an operator said it, or it is linked to too many."""
+        if self.mark and self.mark.reason:
+            return self.mark.reason
+        limit = rules.kind(self.kind).max_links
+        bonds: list[Token] | dict[Token, Link] = self.links
+        if len(self.links) > limit:
+            bonds = [other for other in self.links if isinstance(self.judge(other, rules), Bond)]
+        return Refused.SHARED if is_shared(self.kind, bonds, rules) else None
 
-class Member(msgspec.Struct, array_like=True):
-    """What the root knows of one identity of its component."""
+    def joins(self, other: Token, rules: Rules) -> bool:
+        """Whether the link to `other` may join, as far as the two ends can tell."""
+        link = self.links.get(other)
+        if link is None or link.alone or self.alone:
+            return False
+        return isinstance(self.judge(other, rules), Bond)
 
-    first_seen: int
-    links: dict[Token, Sight]
-    customer: Token | None = None
-    """What the root has told it last."""
+    def keep(
+        self, other: Token, kind: str, sights: Sights, rules: Rules, alone: Refused | None = None
+    ) -> Link | None:
+        """The link to `other`, made if need be; None when the other end has to keep it.
+
+        So it is when we are shared and it is not, or when we have as many links that cannot join.
+        `alone` is of the other end, as far as we know.
+        """
+        link = self.links.get(other)
+        if link is not None or (self.alone and not alone):
+            return link
+        link = Link(kind, {})
+        if len(self.links) <= 2 * rules.kind(self.kind).max_links or isinstance(
+            judge(self.kind, kind, sights, rules), Bond
+        ):
+            self.links[other] = link
+            return link
+        return None
+
+    def weigh(self, rules: Rules) -> tuple[Member, dict[Token, Verdict]]:
+        """What the root decides on, and the links that cannot join whatever it decides."""
+        bonds: dict[Token, Bond] = {}
+        refused: dict[Token, Verdict] = {}
+        for other, link in self.links.items():
+            reason = self.alone or link.alone
+            judged = self.judge(other, rules)
+            if not isinstance(judged, Bond):
+                refused[other] = Verdict(judged)
+            elif reason:
+                refused[other] = Verdict(reason)
+            else:
+                bonds[other] = judged
+        assert self.first_seen is not None
+        alone = self.alone is not None
+        return Member(self.kind, self.first_seen, bonds, dict(self.words), alone), refused
 
 
-class Component(msgspec.Struct, array_like=True):
-    """The evidence that a root has collected, by member."""
-
-    members: dict[Token, Member] = {}
-
-    def collect(self, identity: Token, first_seen: int, links: dict[Token, Sight]) -> None:
-        """Take a report; evidence grows, minima stay."""
-        member = self.members.get(identity)
-        if member is None:
-            self.members[identity] = Member(first_seen, dict(links))
-            return
-        member.first_seen = min(member.first_seen, first_seen)
-        for other, seen in links.items():
-            member.links[other] = min(seen, member.links.get(other, seen))
-
-
-_vertex = msgspec.msgpack.Decoder(Vertex)
-_component = msgspec.msgpack.Decoder(Component)
-decode_vertex = _vertex.decode
-decode_component = _component.decode
+decode_vertex = msgspec.msgpack.Decoder(Vertex).decode

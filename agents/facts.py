@@ -5,7 +5,9 @@ from typing import Any
 
 import msgspec
 
-from touchstream.agents.messages import Event, Token, Touch, customer_name
+from touchstream.agents.customer_messages import Event, customer_name
+from touchstream.agents.identity_messages import Touch
+from touchstream.agents.resolution import Token
 from touchstream.streams.tables import Row
 
 FIRST = 1 << 63

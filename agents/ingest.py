@@ -1,25 +1,46 @@
 """Ingest: touchpoints of every channel in, normalised touches out, keyed by identity token.
 
-Decodes and validates; every rejected record becomes a dead letter with its reason. Stateless: what
-a replay sends again carries the same positions and is skipped by stitch.
+Decodes and validates; every rejected record becomes a dead letter with its reason. The identity
+rules that hold at the time of a record say which of its identifiers are used. Stateless: what a
+replay sends again carries the same positions and is skipped by stitch.
 """
 
-from typing import Any
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
-from touchstream.agents.identifiers import Tokens, strength, tokens_of
-from touchstream.agents.messages import Token, Touch, encode
+from touchstream.agents.identifiers import Identifiers, Reading, Tokens, tokens_of
+from touchstream.agents.identity_messages import Touch, encode
+from touchstream.agents.judgement import Refused
+from touchstream.agents.junk import rules_problem
+from touchstream.agents.operations import SetRules, decode_operation
+from touchstream.agents.rule_book import RuleBook
+from touchstream.agents.rules import UNIDENTIFIED, Rules
 from touchstream.schemas import load_schema
 from touchstream.streams.app import App
 from touchstream.streams.codec import TouchpointCodec
 from touchstream.streams.dead_letters import Reason
 from touchstream.streams.effects import Effects
 from touchstream.streams.errors import PoisonError
+from touchstream.streams.follower import Follower
 from touchstream.streams.records import Record
 from touchstream.streams.settings import Settings
 from touchstream.streams.state import State
-from touchstream.streams.topics import CHANNELS, DAY_MS, IDENTITY, TOUCHPOINTS, touchpoint_topic
+from touchstream.streams.tables import REFUSED
+from touchstream.streams.topics import (
+    CHANNELS,
+    DAY_MS,
+    IDENTITY,
+    OPERATIONS,
+    TOUCHPOINTS,
+    touchpoint_topic,
+)
 from touchstream.streams.validation import check_values
 
+log = logging.getLogger(__name__)
+RULES_IN_USE = 2
+"""Rules whose readings are remembered at a time: those before a change, and those after it."""
 COMMON = {
     "event_id",
     "occurred_at",
@@ -41,20 +62,31 @@ def channel_fields(channel: str) -> tuple[str, ...]:
     return tuple(name for name in names if name not in COMMON)
 
 
-def identities(touchpoint: dict[str, Any], tokens: Tokens) -> list[tuple[str, Token]]:
-    """Kind and token of each identifier, without repetitions, the strongest first."""
-    found: dict[Token, str] = {}
+Identity = tuple[Reading, bool]
+"""An identity that a touchpoint shows, and whether it was verified."""
+
+
+class Found(NamedTuple):
+    """What the identifiers of a touchpoint turned out to be."""
+
+    identities: list[Identity]
+    """Without repetitions, the strongest first."""
+    junk: list[str]
+    """One name of rules for each value that identifies no one."""
+
+
+def find_identities(touchpoint: dict[str, Any], identifiers: Identifiers) -> Found:
+    """Identities of a touchpoint; one that is repeated is verified if any of its sights is."""
+    platform = touchpoint.get("platform")
+    found: dict[Reading, bool] = {}
+    junk = []
     for identifier in touchpoint["identifiers"]:
-        kind = identifier["kind"].strip().casefold()
-        if kind == "handle" and touchpoint.get("platform"):
-            kind = f"{touchpoint['platform']}_handle".casefold()
-        token = tokens.token(kind, identifier["value"]) if kind else b""
-        if token:
-            found[token] = kind
-    return sorted(
-        ((kind, token) for token, kind in found.items()),
-        key=lambda identity: (strength(identity[0]), identity[1]),
-    )
+        reading = identifiers.read(identifier["kind"], identifier["value"], platform)
+        if reading.token:
+            found[reading] = identifier["verified"] or found.get(reading, False)
+        elif reading.junk:
+            junk.append(reading.junk)
+    return Found(sorted(found.items()), junk)
 
 
 def handling_ms(channel: str, fields: dict[str, Any]) -> int | None:
@@ -71,9 +103,18 @@ class Ingest:
 
     name = "ingest"
 
-    def __init__(self, codec: TouchpointCodec, tokens: Tokens, settings: Settings) -> None:
+    def __init__(
+        self,
+        codec: TouchpointCodec,
+        tokens: Tokens,
+        settings: Settings,
+        rule_book: RuleBook | None = None,
+    ) -> None:
+        """Without a rule book the default rules hold at all times."""
         self._codec = codec
         self._tokens = tokens
+        self._rule_book = rule_book or RuleBook()
+        self._readers: list[Identifiers] = []
         self._past_ms = settings.horizon_past_days * DAY_MS
         self._future_ms = settings.horizon_future_seconds * 1000
         self._channels = {touchpoint_topic(channel): channel for channel in CHANNELS}
@@ -85,16 +126,37 @@ class Ingest:
         touchpoint = self._codec.decode(channel, record.value)
         check_values(channel, touchpoint)
         self._check_time(touchpoint["occurred_at"], record.timestamp_ms)
-        found = identities(touchpoint, self._tokens)
-        if not found:
+        identifiers = self._identifiers(self._rule_book.at(record.timestamp_ms))
+        found, junk = find_identities(touchpoint, identifiers)
+        if not found and not junk:
             raise PoisonError(Reason.MISSING_IDENTIFIER, "no identifier has a value")
-        (kind, identity), *others = found
-        touch = self._touch(channel, touchpoint, record, kind, others)
+        if not found:
+            found = [self._unidentified(channel, touchpoint["event_id"])]
+            effects.count("unidentified")
+        used = max(identifiers.rules.max_identifiers, 1)
+        touch = self._touch(channel, touchpoint, record, found[:used])
+        identity = found[0][0].token
         effects.send(IDENTITY, identity, encode(touch))
         effects.count("touchpoints", channel)
+        for name in junk:
+            effects.count("junk", name)
+        if len(found) > used:
+            refuse(touch, identity, found[used:], effects)
 
     def project(self, partition: int, state: State, effects: Effects) -> None:
         """No state, no rows of state."""
+
+    def _identifiers(self, rules: Rules) -> Identifiers:
+        for identifiers in self._readers:
+            if identifiers.rules is rules:
+                return identifiers
+        identifiers = Identifiers(self._tokens, rules)
+        self._readers = [identifiers, *self._readers[: RULES_IN_USE - 1]]
+        return identifiers
+
+    def _unidentified(self, channel: str, event_id: str) -> Identity:
+        token = self._tokens.unidentified(channel, event_id)
+        return Reading(0, token, UNIDENTIFIED), False
 
     def _check_time(self, occurred_at: int, published_at: int) -> None:
         age_ms = published_at - occurred_at
@@ -111,17 +173,18 @@ class Ingest:
         channel: str,
         touchpoint: dict[str, Any],
         record: Record,
-        kind: str,
-        others: list[tuple[str, Token]],
+        identities: Sequence[Identity],
     ) -> Touch:
+        (reading, verified), *others = identities
         values = ((name, touchpoint[name]) for name in self._fields[channel])
         fields = {name: value for name, value in values if value is not None and value != []}
         handle_ms = handling_ms(channel, fields)
         if handle_ms is not None:
             fields["handle_ms"] = handle_ms
         return Touch(
-            kind,
-            others,
+            reading.kind,
+            verified,
+            [(other.kind, other.token, verified) for other, verified in others],
             channel,
             touchpoint["event_id"],
             touchpoint["occurred_at"],
@@ -137,8 +200,40 @@ class Ingest:
         )
 
 
+def refuse(touch: Touch, identity: bytes, left_out: Sequence[Identity], effects: Effects) -> None:
+    """Keep which identities of a touchpoint were left out, and say that somebody should look."""
+    name, touchpoint = identity.hex(), f"{touch.channel}/{touch.event_id}"
+    reason = Refused.TOO_MANY_IDENTIFIERS
+    for reading, _ in left_out:
+        row = (name, reading.token.hex(), touch.kind, reason, touchpoint, touch.received_at, 1, 0)
+        effects.insert(REFUSED, row)
+        effects.count("refused", reason)
+    detail = {"identity": name, "left_out": len(left_out), "touchpoint": touchpoint}
+    effects.alert(reason, detail)
+
+
+def hear(rule_book: RuleBook, record: Record) -> None:
+    """Take the rules that an operator set; what cannot be used is left out."""
+    try:
+        operation = decode_operation(record.value)
+    except PoisonError as error:
+        log.warning("operation skipped: offset=%d problem=%s", record.offset, error)
+        return
+    if not isinstance(operation, SetRules):
+        return
+    problem = rules_problem(operation.rules)
+    if problem:
+        log.warning("rules skipped: offset=%d problem=%s", record.offset, problem)
+    else:
+        rule_book.add(record.timestamp_ms, operation.rules)
+
+
 def attach(app: App) -> None:
-    """Run ingest over all channels."""
-    settings = app.settings
+    """Run ingest over all channels, under the rules that operators set."""
+    settings, rule_book = app.settings, RuleBook()
+    follower = Follower(settings, (OPERATIONS, 0), partial(hear, rule_book))
+    follower.start()
+    app.on_stop(follower.stop)
     codec = TouchpointCodec.from_settings(settings)
-    app.run(Ingest(codec, tokens_of(settings), settings), TOUCHPOINTS, stateful=False)
+    ingest = Ingest(codec, tokens_of(settings), settings, rule_book)
+    app.run(ingest, TOUCHPOINTS, stateful=False)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from touchstream.agents.messages import Event
+from touchstream.agents.customer_messages import Event
 from touchstream.streams.validation import SCALES
 
 CONTACTS = {

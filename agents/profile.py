@@ -5,9 +5,10 @@ of its events, so moves subtract here what they add there.
 """
 
 from touchstream.agents.activity import Customer, decode_customer_state, take
+from touchstream.agents.customer_messages import CustomerMessage, Event, decode_customer, encode
 from touchstream.agents.measures import measures, member
-from touchstream.agents.messages import CustomerMessage, Event, Token, decode_customer, encode
 from touchstream.agents.panes import PANE, Pane, decode_pane, pane_keys, pane_rows
+from touchstream.agents.resolution import Token
 from touchstream.agents.view import customer_row
 from touchstream.streams.app import App
 from touchstream.streams.effects import Effects

@@ -1,7 +1,8 @@
 """The single customer view: a pure function of what is kept of a customer."""
 
 from touchstream.agents.activity import Customer
-from touchstream.agents.messages import Event, Token, customer_name
+from touchstream.agents.customer_messages import Event, customer_name
+from touchstream.agents.resolution import Token
 from touchstream.streams.tables import Row
 
 

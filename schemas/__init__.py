@@ -16,3 +16,8 @@ def load_schema(channel: str) -> dict[str, Any]:
 def load_metrics() -> dict[str, dict[str, Any]]:
     """Return the metric catalogue: the entry of every metric by its name."""
     return tomllib.loads(files(__name__).joinpath("metrics.toml").read_text(encoding="utf-8"))
+
+
+def load_identity_rules_text() -> str:
+    """Return the identity rules that hold until others are set, as TOML."""
+    return files(__name__).joinpath("identity.toml").read_text(encoding="utf-8")

@@ -4,6 +4,7 @@ Raw bytes in, one agent a topic set with concurrency 1, no Faust tables, nothing
 Faust itself: a chunk is acknowledged by its lane, when it is durable.
 """
 
+import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, cast
@@ -35,6 +36,9 @@ class App(Protocol):
     def run(self, stage: Stage, topics: Sequence[str], *, stateful: bool = True) -> None:
         """Run a stage over all partitions of the topics that this worker is assigned."""
 
+    def on_stop(self, stop: Callable[[], object]) -> None:
+        """Call `stop` when the worker stops."""
+
 
 class FaustApp:
     """Stages as Faust agents."""
@@ -55,6 +59,7 @@ class FaustApp:
         self._telemetry = telemetry
         self._close = close
         self._agents: dict[str, str] = {}
+        self._stops: list[Callable[[], object]] = []
         self.faust.on_partitions_revoked.connect(self._on_revoked)
         self.faust.on_partitions_assigned.connect(self._on_assigned)
         self.faust.on_before_shutdown.connect(self._on_shutdown)
@@ -72,6 +77,10 @@ class FaustApp:
                 self.lanes.put(stage, stateful, place, work)
 
         self.faust.agent(self.faust.topic(*names, **raw), name=stage.name)(agent)
+
+    def on_stop(self, stop: Callable[[], object]) -> None:
+        """Call `stop`, in a thread, when the last chunk is done."""
+        self._stops.append(stop)
 
     async def seek_back(self, place: Place, offset: int) -> None:
         """Read a partition again from `offset`."""
@@ -110,6 +119,8 @@ class FaustApp:
 
     async def _on_shutdown(self, app: Any, /, *args: Any, **kwargs: Any) -> None:
         await self.lanes.stop(STOP_SECONDS)
+        for stop in self._stops:
+            await asyncio.to_thread(stop)
         await self._close()
 
 

@@ -1,13 +1,16 @@
 """What a chunk wants done outside: records to append, rows to insert, dead letters, and counts."""
 
 from collections import Counter, defaultdict
+from typing import Any
+
+import msgspec
 
 from touchstream.streams.dead_letters import dead_letter_headers, dead_letter_row, kept_value
 from touchstream.streams.errors import PoisonError
 from touchstream.streams.positions import frame, input_position
 from touchstream.streams.records import Message, Record
 from touchstream.streams.tables import DEAD_LETTERS, Row, Table
-from touchstream.streams.topics import DEAD_LETTER, partition_of
+from touchstream.streams.topics import ALERTS, DEAD_LETTER, partition_of
 
 
 class Effects:
@@ -21,14 +24,18 @@ class Effects:
         "_sequence",
         "_source",
         "_upserts",
+        "caused_at",
         "counts",
         "messages",
+        "observations",
     )
 
     def __init__(self, source: int, partitions: int) -> None:
         """`source` identifies the input topic; `partitions` is the number every topic has."""
         self.messages: list[Message] = []
         self.counts: Counter[tuple[str, str]] = Counter()
+        self.observations: list[tuple[str, float]] = []
+        self.caused_at: list[int] = []
         self._inserts: defaultdict[Table, list[Row]] = defaultdict(list)
         self._upserts: defaultdict[Table, dict[bytes, Row]] = defaultdict(dict)
         self._source = source
@@ -45,9 +52,18 @@ class Effects:
 
     def send(self, topic: str, key: bytes, body: bytes) -> None:
         """Append an internal record to the partition of its key."""
+        self.send_to(topic, partition_of(key, self._partitions), key, body)
+
+    def broadcast(self, topic: str, key: bytes, body: bytes) -> None:
+        """Append an internal record to every partition."""
+        for partition in range(self._partitions):
+            self.send_to(topic, partition, key, body)
+
+    def send_to(self, topic: str, partition: int, key: bytes, body: bytes) -> None:
+        """Append an internal record to a partition."""
         value = frame(self._cause, self._sequence, body)
         self._sequence += 1
-        self.messages.append(Message(topic, partition_of(key, self._partitions), key, value))
+        self.messages.append(Message(topic, partition, key, value))
 
     def insert(self, table: Table, row: Row) -> None:
         """Insert a row into ClickHouse."""
@@ -65,9 +81,26 @@ class Effects:
             rows.setdefault(table, []).extend(found.values())
         return rows
 
-    def count(self, name: str, label: str = "") -> None:
+    def count(self, name: str, label: str = "", number: int = 1) -> None:
         """Count something for Prometheus."""
-        self.counts[name, label] += 1
+        self.counts[name, label] += number
+
+    def observe(self, name: str, value: float) -> None:
+        """Measure something for Prometheus."""
+        self.observations.append((name, value))
+
+    def repaired(self, caused_at: int) -> None:
+        """An identity has changed its customer, because of a record written at `caused_at` (ms)."""
+        self.caused_at.append(caused_at)
+
+    def alert(self, kind: str, detail: dict[str, Any]) -> None:
+        """Tell whoever watches: a record of JSON on `cx.alerts`, and a count."""
+        record = self._record
+        assert record is not None
+        at = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+        value = msgspec.json.encode({"alert": kind, "at": record.timestamp_ms, **at, **detail})
+        self.messages.append(Message(ALERTS, record.partition % self._partitions, None, value))
+        self.count("alerts", kind)
 
     def dead_letter(self, error: PoisonError) -> None:
         """Reject the current record: its bytes to the dead-letter topic and to ClickHouse."""

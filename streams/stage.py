@@ -41,6 +41,9 @@ class Outcome:
     counts: Counter[tuple[str, str]]
     applied: int
     """Offset of the last record applied."""
+    observations: list[tuple[str, float]]
+    caused_at: list[int]
+    """When the records were written that made an identity change its customer, ms."""
 
     @property
     def state_bytes(self) -> int:
@@ -71,4 +74,6 @@ def run_chunk(
         state.encode_changes(),
         effects.counts,
         records[-1].offset,
+        effects.observations,
+        effects.caused_at,
     )

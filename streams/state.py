@@ -39,6 +39,14 @@ class State:
         """Keep `value` under `key` when the chunk ends; None removes the key."""
         self._objects[key] = self._changed[key] = value
 
+    def keys(self, prefix: bytes) -> list[bytes]:
+        """All keys with a prefix, sorted; looks at every key there is."""
+        found = {key for key in self._values if key.startswith(prefix)}
+        for key, value in self._changed.items():
+            if key.startswith(prefix):
+                (found.discard if value is None else found.add)(key)
+        return sorted(found)
+
     @property
     def changed(self) -> Mapping[bytes, Any]:
         """Objects put during this chunk, in the order of their first change."""

@@ -150,4 +150,108 @@ DEAD_LETTERS = Table(
 )
 """Rejected records with their original bytes; `source` tells topics of the same name apart."""
 
-TABLES = (FACTS, IDENTITIES, CUSTOMERS, PANES, DEAD_LETTERS)
+LINKS = Table(
+    "identity_link_sights",
+    (
+        ("identity", TEXT),
+        ("other", TEXT),
+        ("kind", WORD),
+        ("other_kind", WORD),
+        ("channel", WORD),
+        ("verified", "Bool"),
+        ("other_verified", "Bool"),
+        ("seen_at", MOMENT),
+        ("event_id", TEXT),
+        ("precedence", "UInt64"),
+    ),
+)
+"""Evidence: two identities that one touchpoint carried. One row a pair (`identity` is the one that
+the touchpoint is filed under), channel and verification of the two ends; the highest `precedence`
+stays, which is the earliest touchpoint."""
+
+REFUSED = Table(
+    "refused_link_states",
+    (
+        ("identity", TEXT),
+        ("other", TEXT),
+        ("kind", WORD),
+        ("reason", WORD),
+        ("detail", TEXT),
+        ("decided_at", MOMENT),
+        ("version", "UInt64"),
+        ("is_deleted", "UInt8"),
+    ),
+)
+"""Links that join no one, as the end `identity` was told (`kind` is its kind); the highest
+`version` is the truth, `is_deleted` marks a link that is no longer refused."""
+
+CHANGES = Table(
+    "identity_change_records",
+    (
+        ("identity", TEXT),
+        ("version", "UInt64"),
+        ("kind", WORD),
+        ("former_customer_id", TEXT),
+        ("customer_id", TEXT),
+        ("changed_at", MOMENT),
+        ("cause", TEXT),
+        ("who", WORD),
+        ("caused_at", MOMENT),
+    ),
+)
+"""Audit: an identity left one customer for another. `cause` is the touchpoint, the operator's word
+or the rules; `who` the channel or the operator; `caused_at` when that record was written."""
+
+WORDS = Table(
+    "operator_word_states",
+    (
+        ("identity", TEXT),
+        ("other", TEXT),
+        ("allow", "Bool"),
+        ("operator", WORD),
+        ("note", TEXT),
+        ("said_at", MOMENT),
+        ("number", "UInt64"),
+    ),
+)
+"""What operators said of two identities (`identity` is the smaller token); the highest `number` is
+the truth: with `allow` they are one customer, else they are not."""
+
+MARKS = Table(
+    "identity_mark_records",
+    (
+        ("identity", TEXT),
+        ("mark", WORD),
+        ("operator", WORD),
+        ("note", TEXT),
+        ("said_at", MOMENT),
+        ("number", "UInt64"),
+    ),
+)
+"""What operators said of one identity: `mark` is `shared`, `erased` or empty; the highest `number`
+is the truth."""
+
+RULES = Table(
+    "identity_rules_records",
+    (
+        ("number", "UInt64"),
+        ("operator", WORD),
+        ("said_at", MOMENT),
+        ("text", TEXT),
+    ),
+)
+"""Identity rules that were applied, as TOML; the highest `number` holds."""
+
+TABLES = (
+    FACTS,
+    IDENTITIES,
+    CUSTOMERS,
+    PANES,
+    DEAD_LETTERS,
+    LINKS,
+    REFUSED,
+    CHANGES,
+    WORDS,
+    MARKS,
+    RULES,
+)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from prometheus_client import (
     GC_COLLECTOR,
@@ -22,6 +22,7 @@ from touchstream.streams.stage import Outcome
 from touchstream.streams.tables import Row, Table
 
 log = logging.getLogger(__name__)
+SIZES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -40,16 +41,36 @@ class Telemetry:
         self._dead_letters = self._counter("dead_letters", "Records rejected", "agent", "reason")
         self._events = self._counter(
             "agent_events",
-            "Identities found, moves between customers, duplicates and replays skipped",
+            "Identities, links, merges, splits, moves between customers, replays skipped, ...",
             "agent",
             "event",
         )
+        self._labelled = {
+            "refused": self._counter(
+                "refused_links", "Links between identities that were refused", "reason"
+            ),
+            "alerts": self._counter("alerts", "Records written to cx.alerts", "alert"),
+            "junk": self._counter("junk_identifiers", "Identifiers that identify no one", "kind"),
+        }
         self._rejected = self._counter("rejected_rows", "Rows ClickHouse refused", "table")
         self._retries = self._counter("insert_retries", "Inserts tried again", "table")
         self._chunk_seconds = self._histogram(
             "chunk_seconds", "From a chunk's computation to its durability", "agent"
         )
         self._insert_seconds = self._histogram("insert_seconds", "Duration of an insert", "table")
+        self._repair_seconds = self._histogram(
+            "repair_seconds",
+            "From the record that made an identity change its customer to its row in ClickHouse",
+            "agent",
+        )
+        self._observed = {
+            "component_identities": self._histogram(
+                "component_identities",
+                "Identities that were decided together",
+                "agent",
+                buckets=SIZES,
+            )
+        }
         place = ("agent", "topic", "partition")
         self._lag = self._gauge("lag_records", "Records not applied yet", *place)
         self._progress = self._gauge(
@@ -79,6 +100,10 @@ class Telemetry:
         self._progress.labels(*place).set(self._clock())
         for (name, label), number in outcome.counts.items():
             self._count(agent, name, label, number)
+        for name, value in outcome.observations:
+            self._observed[name].labels(agent).observe(value)
+        for caused_at in outcome.caused_at:
+            self._repair_seconds.labels(agent).observe(self._clock() - caused_at / 1000)
         if lane.changelog:
             self._state_keys.labels(*place).set(len(lane.values))
             self._state_bytes.labels(*place).set(lane.changelog.image.size_bytes)
@@ -112,6 +137,8 @@ class Telemetry:
             self._touchpoints.labels(label).inc(number)
         elif name == "dead_letters":
             self._dead_letters.labels(agent, label).inc(number)
+        elif name in self._labelled:
+            self._labelled[name].labels(label).inc(number)
         else:
             self._events.labels(agent, name).inc(number)
 
@@ -121,7 +148,9 @@ class Telemetry:
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"touchstream_{name}", text, labels, registry=self.registry)
 
-    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
+    def _histogram(
+        self, name: str, text: str, *labels: str, buckets: Sequence[float] = SECONDS
+    ) -> Histogram:
         return Histogram(
-            f"touchstream_{name}", text, labels, buckets=SECONDS, registry=self.registry
+            f"touchstream_{name}", text, labels, buckets=buckets, registry=self.registry
         )

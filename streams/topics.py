@@ -18,6 +18,11 @@ CHANNELS = (
 IDENTITY = "cx.identity"
 CUSTOMER = "cx.customer"
 DEAD_LETTER = "touchpoints.dead-letter"
+OPERATIONS = "cx.operations"
+"""What operators say: identity rules, and their word on two identities. All in partition 0, so that
+there is one order; kept for ever, because it is the audit."""
+ALERTS = "cx.alerts"
+"""What somebody should look at, as JSON."""
 
 
 def touchpoint_topic(channel: str) -> str:
@@ -51,7 +56,8 @@ def topic_specs() -> list[TopicSpec]:
     room = {"max.message.bytes": str(BATCH_BYTES + (1 << 20))}
     week = {**room, "retention.ms": str(7 * DAY_MS)}
     compacted = {**room, "cleanup.policy": "compact", "min.compaction.lag.ms": "3600000"}
-    specs = [TopicSpec(name, week) for name in (*TOUCHPOINTS, IDENTITY, CUSTOMER)]
+    specs = [TopicSpec(name, week) for name in (*TOUCHPOINTS, IDENTITY, CUSTOMER, ALERTS)]
+    specs.append(TopicSpec(OPERATIONS, {**room, "retention.ms": "-1"}))
     specs.append(TopicSpec(DEAD_LETTER, {**room, "retention.ms": str(30 * DAY_MS)}))
     return specs + [TopicSpec(name, compacted) for name in STATES]
 

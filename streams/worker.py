@@ -15,9 +15,9 @@ from touchstream.streams.lane import Ports
 from touchstream.streams.migrations import migrate
 from touchstream.streams.settings import Settings
 from touchstream.streams.telemetry import Telemetry
-from touchstream.streams.topics import CUSTOMER, IDENTITY, TOUCHPOINTS
+from touchstream.streams.topics import CUSTOMER, IDENTITY, OPERATIONS, TOUCHPOINTS
 
-AGENTS = ("ingest", "stitch", "profile")
+AGENTS = ("operate", "ingest", "stitch", "profile")
 
 
 def check_tables(settings: Settings) -> None:
@@ -30,7 +30,7 @@ def run_worker(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; raises a TouchstreamError when it cannot start."""
     check_tables(settings)
     telemetry = Telemetry()
-    sources = topic_sources(settings, (*TOUCHPOINTS, IDENTITY, CUSTOMER))
+    sources = topic_sources(settings, (*TOUCHPOINTS, OPERATIONS, IDENTITY, CUSTOMER))
     kafka = KafkaLog(settings)
     writer = ClickHouseWriter(settings, telemetry, telemetry.rejected)
     ports = Ports(kafka, writer, telemetry, settings.partitions, sources)

@@ -6,6 +6,23 @@ import typer
 
 from touchstream.streams.cli.demo import demo_command
 from touchstream.streams.cli.doctor import doctor_command
+from touchstream.streams.cli.identity import (
+    identity_explain_command,
+    identity_refused_command,
+    identity_show_command,
+)
+from touchstream.streams.cli.identity_rules import (
+    identity_dry_run_command,
+    identity_rules_apply_command,
+    identity_rules_check_command,
+    identity_rules_show_command,
+)
+from touchstream.streams.cli.identity_words import (
+    identity_allow_command,
+    identity_deny_command,
+    identity_share_command,
+    identity_unshare_command,
+)
 from touchstream.streams.cli.publish import publish_command
 from touchstream.streams.cli.queries import (
     customers_show_command,
@@ -24,8 +41,12 @@ app = typer.Typer(
 )
 topics = typer.Typer(help="The Kafka topics.", no_args_is_help=True)
 customers = typer.Typer(help="The single customer view.", no_args_is_help=True)
+identities = typer.Typer(help="Who is one customer, and why.", no_args_is_help=True)
+rules = typer.Typer(help="The identity rules.", no_args_is_help=True)
 app.add_typer(topics, name="topics")
 app.add_typer(customers, name="customers")
+app.add_typer(identities, name="identity")
+identities.add_typer(rules, name="rules")
 
 app.command("demo")(demo_command)
 app.command("up")(up_command)
@@ -34,6 +55,17 @@ app.command("publish")(publish_command)
 app.command("query")(query_command)
 app.command("metrics")(metrics_command)
 customers.command("show")(customers_show_command)
+identities.command("show")(identity_show_command)
+identities.command("explain")(identity_explain_command)
+identities.command("deny")(identity_deny_command)
+identities.command("allow")(identity_allow_command)
+identities.command("share")(identity_share_command)
+identities.command("unshare")(identity_unshare_command)
+identities.command("refused")(identity_refused_command)
+identities.command("dry-run")(identity_dry_run_command)
+rules.command("check")(identity_rules_check_command)
+rules.command("apply")(identity_rules_apply_command)
+rules.command("show")(identity_rules_show_command)
 app.command("migrate")(migrate_command)
 topics.command("apply")(topics_apply_command)
 app.command("doctor")(doctor_command)

@@ -20,6 +20,7 @@ from rich.text import Text
 from touchstream.streams.cli.errors import one_line_errors
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.errors import ConfigurationError
+from touchstream.streams.identity_store import IdentityStore
 from touchstream.streams.migrations import migrate
 from touchstream.streams.settings import Settings, load_settings
 
@@ -82,11 +83,9 @@ def customers_show_command(
     with one_line_errors():
         settings = load_settings()
         # By name: streams must not depend on agents, but only they know how a token is made.
-        agents = importlib.import_module("touchstream.agents.identifiers")
+        agents = importlib.import_module("touchstream.agents.identity_commands")
         with opened(settings) as client:
-            show_customer(
-                client, who, lambda kind, value: agents.identity_token(kind, value, settings)
-            )
+            show_customer(client, who, agents.token_of(IdentityStore(client), settings))
 
 
 def metrics_command(

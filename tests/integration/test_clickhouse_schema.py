@@ -27,12 +27,18 @@ from touchstream.streams.migrations import (
 )
 from touchstream.streams.settings import Settings
 from touchstream.streams.tables import (
+    CHANGES,
     CUSTOMERS,
     DEAD_LETTERS,
     FACTS,
     IDENTITIES,
+    LINKS,
+    MARKS,
     PANES,
+    REFUSED,
+    RULES,
     TABLES,
+    WORDS,
     Row,
     Table,
 )
@@ -212,6 +218,21 @@ CONTRACT = {
     " queue:LowCardinality(String) topic:LowCardinality(String) agent_id:LowCardinality(String)"
     " wait_ms:Nullable(Int64) handle_ms:Nullable(Int64) resolved:Nullable(Bool) text:String"
     " details:Map(LowCardinality(String),String) properties:Map(String,String)",
+    "identity_links": "identity:String other:String kind:LowCardinality(String)"
+    " other_kind:LowCardinality(String) channel:LowCardinality(String) verified:Bool"
+    " other_verified:Bool seen_at:DateTime64(3,'UTC') event_id:String",
+    "refused_links": "identity:String other:String kind:LowCardinality(String)"
+    " other_kind:LowCardinality(String) reason:LowCardinality(String) detail:String"
+    " since:DateTime64(3,'UTC')",
+    "identity_changes": "identity:String kind:LowCardinality(String) former_customer_id:String"
+    " customer_id:String changed_at:DateTime64(3,'UTC') cause:String who:LowCardinality(String)"
+    " caused_at:DateTime64(3,'UTC') seconds:Float64",
+    "operator_words": "identity:String other:String allow:Bool operator:LowCardinality(String)"
+    " note:String said_at:DateTime64(3,'UTC') number:UInt64",
+    "identity_marks": "identity:String mark:LowCardinality(String) operator:LowCardinality(String)"
+    " note:String said_at:DateTime64(3,'UTC') number:UInt64 in_force:Bool",
+    "identity_rules": "number:UInt64 operator:LowCardinality(String) said_at:DateTime64(3,'UTC')"
+    " text:String in_force:Bool",
 }
 
 
@@ -339,6 +360,92 @@ def test_dead_letters_keep_every_byte_once(client: Client) -> None:
     assert select(
         client, "SELECT hex(value), length(base64Decode(value_base64)) FROM dead_letters"
     ) == [(value.hex().upper(), 256)]
+
+
+def sight(one: str, other: str, at: int, **values: Any) -> Row:
+    names = {"identity": one, "other": other, "kind": f"kind of {one}"}
+    more = {"other_kind": f"kind of {other}", "channel": "web", "seen_at": NOON + at}
+    return row_of(
+        LINKS, **{**names, **more, "precedence": 1000 - at, "event_id": f"{at}", **values}
+    )
+
+
+def test_of_a_link_the_earliest_sight_stays_whatever_end_saw_it(client: Client) -> None:
+    verified = {"verified": True, "other_verified": False}
+    insert(client, LINKS, sight("a", "b", 5), sight("b", "a", 9, **verified))
+    insert(client, LINKS, sight("a", "b", 3), sight("a", "b", 8, channel="chat"))
+    insert(client, LINKS, sight("a", "b", 4), sight("b", "a", 7, **verified))
+    columns = "identity, other, kind, other_kind, channel, verified, other_verified, event_id"
+    ends = ("a", "b", "kind of a", "kind of b")
+    assert select(client, f"SELECT {columns} FROM identity_links ORDER BY seen_at") == [
+        (*ends, "web", False, False, "3"),
+        (*ends, "web", False, True, "7"),
+        (*ends, "chat", False, False, "8"),
+    ]
+    assert select(client, "SELECT count() FROM identity_link_sights FINAL") == [(3,)]
+
+
+def refusal(one: str, other: str, reason: str, **values: Any) -> Row:
+    row = {"identity": one, "other": other, "kind": f"kind of {one}", "reason": reason}
+    return row_of(REFUSED, **{"version": 1, "decided_at": NOON, **row, **values})
+
+
+def test_a_refused_link_shows_once_while_it_is_refused(client: Client) -> None:
+    known = row_of(IDENTITIES, identity="z", kind="phone", version=1)
+    insert(client, IDENTITIES, known)
+    insert(client, REFUSED, refusal("a", "b", "limit", decided_at=NOON + 9))
+    insert(client, REFUSED, refusal("b", "a", "limit", detail="email"))
+    insert(client, REFUSED, refusal("z", "y", "shared"), refusal("c", "z", "channel"))
+    insert(client, REFUSED, refusal("d", "e", "unique"), refusal("e", "d", "unique"))
+    gone = {"version": 2, "is_deleted": 1}
+    insert(client, REFUSED, refusal("d", "e", "unique", **gone), refusal("e", "d", "", **gone))
+    columns = "identity, other, kind, other_kind, reason, detail, since = '2026-01-01 12:00:00'"
+    assert select(client, f"SELECT {columns} FROM refused_links ORDER BY 1") == [
+        ("a", "b", "kind of a", "kind of b", "limit", "email", 1),
+        ("c", "z", "kind of c", "phone", "channel", "", 1),
+        ("y", "z", "", "kind of z", "shared", "", 1),
+    ]
+
+
+def test_a_change_of_customer_has_its_cause_and_its_delay(client: Client) -> None:
+    change = {"identity": "i", "kind": "email", "former_customer_id": "c1", "customer_id": "c2"}
+    cause = {"cause": "touchpoint web/7", "who": "web", "caused_at": NOON}
+    for version, later in ((2, 1500), (3, 90_000), (2, 1500)):
+        row = row_of(CHANGES, version=version, changed_at=NOON + later, **change, **cause)
+        insert(client, CHANGES, row)
+    columns = "identity, kind, former_customer_id, customer_id, cause, who, seconds"
+    assert select(client, f"SELECT {columns} FROM identity_changes ORDER BY changed_at") == [
+        ("i", "email", "c1", "c2", "touchpoint web/7", "web", 1.5),
+        ("i", "email", "c1", "c2", "touchpoint web/7", "web", 90.0),
+    ]
+
+
+def test_the_latest_word_of_operators_holds(client: Client) -> None:
+    for number, allow, note in (
+        (4, False, "two people"),
+        (9, True, "one after all"),
+        (4, False, ""),
+    ):
+        word = {"identity": "a", "other": "b", "allow": allow, "note": note, "number": number}
+        insert(client, WORDS, row_of(WORDS, operator="ann", **word))
+    found = select(client, "SELECT identity, other, allow, operator, note FROM operator_words")
+    assert found == [("a", "b", True, "ann", "one after all")]
+
+
+def test_the_latest_mark_of_an_identity_is_in_force(client: Client) -> None:
+    for identity, number, mark in (("a", 4, "shared"), ("a", 9, ""), ("b", 5, "erased")):
+        row = row_of(MARKS, identity=identity, number=number, mark=mark, operator="ann")
+        insert(client, MARKS, row)
+        insert(client, MARKS, row)
+    found = select(client, "SELECT identity, mark, in_force FROM identity_marks ORDER BY number")
+    assert found == [("a", "shared", False), ("b", "erased", True), ("a", "", True)]
+
+
+def test_the_latest_rules_are_in_force(client: Client) -> None:
+    for number in (3, 7, 5, 7):
+        insert(client, RULES, row_of(RULES, number=number, operator="ann", text=f"# {number}"))
+    found = select(client, "SELECT number, text, in_force FROM identity_rules ORDER BY number")
+    assert found == [(3, "# 3", False), (5, "# 5", False), (7, "# 7", True)]
 
 
 class Counted:

@@ -15,6 +15,11 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from confluent_kafka import Producer
 
+from touchstream.agents.history import Said
+from touchstream.agents.resolution import Word
+from touchstream.agents.rules import Rules
+from touchstream.agents.rules_file import parse_rules
+from touchstream.schemas import load_identity_rules_text
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.codec import TouchpointCodec
 from touchstream.streams.kafka_config import kafka_config
@@ -62,9 +67,11 @@ def seen(client: Client) -> Seen:
     }
 
 
-def expected(published: list[oracle.Published]) -> Seen:
-    totals = oracle.totals_of(published)
-    customers = oracle.customers_of(published)
+def expected(
+    published: list[oracle.Published], words: Sequence[Said] = (), rules: Rules | None = None
+) -> Seen:
+    customers = oracle.customers_of(published, words, rules)
+    totals = oracle.totals_of(published, customers)
     columns = ("touchpoints", "orders", "revenue_e4", "contacts")
     return {
         "touchpoints": len(published),
@@ -76,9 +83,14 @@ def expected(published: list[oracle.Published]) -> Seen:
     }
 
 
-def wait_until_right(client: Client, published: list[oracle.Published]) -> None:
+def wait_until_right(
+    client: Client,
+    published: list[oracle.Published],
+    words: Sequence[Said] = (),
+    rules: Rules | None = None,
+) -> None:
     """Ask until the answer is right; in the end, say what is wrong."""
-    want = expected(published)
+    want = expected(published, words, rules)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while (got := seen(client)) != want:
         if time.monotonic() > deadline:
@@ -112,6 +124,41 @@ def test_killed_workers_lose_and_repeat_nothing(tmp_path: Path, workers: int, ki
             stack.workers.kill(rng.randrange(workers))
         publish(stack.settings, parts[-1])
         wait_until_right(client, published)
+        client.close()
+
+
+def test_operators_split_and_join_customers_and_every_figure_follows(tmp_path: Path) -> None:
+    rng = random.Random(11)
+    published = oracle.random_touchpoints(rng, people=300, number=1_500)
+    rules = tmp_path / "rules.toml"
+    text = load_identity_rules_text().replace("max_identities = 200", "max_identities = 3")
+    rules.write_text(text)
+    found = oracle.resolution_of(published)
+    (one, other), *_ = [pair for pair in found.joined if sum(pair[0]) % 3]
+    denied = [(one, other, Word(1, False, "ann", "", 0))]
+    allowed = [(one, other, Word(2, True, "ann", "", 0))]
+    with start(tmp_path / "stack", workers=2) as stack:
+        client = connect(stack.settings)
+        publish(stack.settings, published)
+        wait_until_right(client, published)
+        pair = (one.hex(), other.hex())
+        assert "are one customer" in run(stack, "identity", "explain", *pair).stdout
+        assert run(stack, "identity", "deny", *pair, "--operator", "ann").returncode == 0
+        wait_until_right(client, published, denied)
+        explained = run(stack, "identity", "explain", *pair)
+        assert "ann" in explained.stdout
+        assert run(stack, "identity", "allow", *pair, "--operator", "bob").returncode == 0
+        wait_until_right(client, published, allowed)
+        assert expected(published, allowed) == expected(published)
+        before = seen(client)
+        dry = run(stack, "identity", "dry-run", str(rules), "--format", "json")
+        assert seen(client) == before, "a dry run changes nothing"
+        applied = run(stack, "identity", "rules", "apply", str(rules), "--operator", "ann")
+        assert applied.returncode == 0, applied.stderr
+        new = parse_rules(text, "rules.toml")
+        wait_until_right(client, published, allowed, new)
+        report = json.loads(dry.stdout)
+        assert report["then"]["figures"]["customers"] == len(seen(client)["customers"])
         client.close()
 
 

@@ -2,12 +2,18 @@
 
 import random
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from touchstream.agents.history import Said, Sight, members_of, resolve_history
 from touchstream.agents.identifiers import strength, tokens_of
+from touchstream.agents.resolution import Resolution
+from touchstream.agents.rules import Rules
+from touchstream.agents.rules_file import default_rules
 from touchstream.streams.settings import Settings
 
 TOKENS = tokens_of(Settings())
+RULES = default_rules()
 START_MS = 1_690_000_000_000
 Published = tuple[str, dict[str, Any]]
 
@@ -33,8 +39,8 @@ def random_touchpoints(rng: random.Random, people: int, number: int) -> list[Pub
 
 
 def _identifier(kind: str, person: int) -> dict[str, Any]:
-    value = f"+1212555{person:04d}" if kind == "phone" else f"{kind}-{person}"
-    return {"kind": kind, "value": value, "verified": False}
+    values = {"phone": f"+1212555{person:04d}", "email": f"ann{person}@example.com"}
+    return {"kind": kind, "value": values.get(kind, f"{kind}-{person}"), "verified": False}
 
 
 def _details(rng: random.Random, channel: str) -> dict[str, Any]:
@@ -57,42 +63,53 @@ def _details(rng: random.Random, channel: str) -> dict[str, Any]:
     return {"action": "page_viewed"}
 
 
-def tokens(touchpoint: dict[str, Any]) -> list[bytes]:
-    """Tokens of a touchpoint's identifiers, the one it is filed under first."""
-    found = {TOKENS.token(i["kind"], i["value"]): i["kind"] for i in touchpoint["identifiers"]}
-    return sorted(found, key=lambda token: (strength(found[token]), token))
+def identities(touchpoint: dict[str, Any]) -> list[tuple[str, bytes, bool]]:
+    """Kind, token and verification of a touchpoint's identifiers, the strongest first."""
+    found = {
+        TOKENS.token(each["kind"], each["value"]): (each["kind"], each["verified"])
+        for each in touchpoint["identifiers"]
+    }
+    ordered = sorted(found, key=lambda token: (strength(found[token][0], RULES), token))
+    return [(found[token][0], token, found[token][1]) for token in ordered]
 
 
-def customers_of(published: list[Published]) -> dict[str, str]:
-    """Identity -> customer: connected components, named after their oldest identity."""
-    first: dict[bytes, int] = {}
-    neighbours: dict[bytes, set[bytes]] = defaultdict(set)
-    for _, touchpoint in published:
-        found = tokens(touchpoint)
-        for token in found:
-            at = touchpoint["occurred_at"]
-            first[token] = min(at, first.get(token, at))
-            neighbours[token].update(found)
-    customers: dict[str, str] = {}
-    for start in first:
-        if start.hex() in customers:
-            continue
-        group, edge = {start}, [start]
-        while edge:
-            new = neighbours[edge.pop()] - group
-            group |= new
-            edge.extend(new)
-        oldest = min(group, key=lambda token: (first[token], token))
-        customers.update({token.hex(): "c" + oldest.hex() for token in group})
-    return customers
+def history_of(published: list[Published]) -> tuple[dict[bytes, tuple[str, int]], list[Sight]]:
+    """Every identity with its first sight, and every sight of a link."""
+    first: dict[bytes, tuple[str, int]] = {}
+    sights: list[Sight] = []
+    for channel, touchpoint in published:
+        found, at = identities(touchpoint), touchpoint["occurred_at"]
+        for kind, token, _ in found:
+            first[token] = (kind, min(at, first.get(token, (kind, at))[1]))
+        _, one, verified = found[0]
+        for _, other, other_verified in found[1:]:
+            how = (channel, verified, other_verified)
+            sights.append((one, other, *how, at, touchpoint["event_id"]))
+    return first, sights
 
 
-def totals_of(published: list[Published]) -> dict[str, Counter[str]]:
+def customers_of(
+    published: list[Published], words: Sequence[Said] = (), rules: Rules | None = None
+) -> dict[str, str]:
+    """Identity -> customer, as they stand in ClickHouse."""
+    found = resolution_of(published, words, rules).customers
+    return {token.hex(): "c" + customer.hex() for token, customer in found.items()}
+
+
+def resolution_of(
+    published: list[Published], words: Sequence[Said] = (), rules: Rules | None = None
+) -> Resolution:
+    """One resolution of everything that was published and said."""
+    rules = rules or RULES
+    first, sights = history_of(published)
+    return resolve_history(members_of(first, sights, words, rules), rules)
+
+
+def totals_of(published: list[Published], customers: Mapping[str, str]) -> dict[str, Counter[str]]:
     """Customer -> number of touchpoints, orders, revenue (ten-thousandths) and contacts."""
-    customers = customers_of(published)
     totals: dict[str, Counter[str]] = defaultdict(Counter)
     for channel, touchpoint in unique(published):
-        counts = totals[customers[tokens(touchpoint)[0].hex()]]
+        counts = totals[customers[identities(touchpoint)[0][1].hex()]]
         counts["touchpoints"] += 1
         counts["contacts"] += touchpoint["action"] == "ended"
         if channel == "purchase":

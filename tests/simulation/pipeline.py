@@ -11,7 +11,10 @@ from typing import Any
 
 from touchstream.agents.identifiers import tokens_of
 from touchstream.agents.ingest import Ingest
+from touchstream.agents.operate import Operate
+from touchstream.agents.operations import Operation, encode_operation
 from touchstream.agents.profile import Profile
+from touchstream.agents.rules_file import default_rules
 from touchstream.agents.stitch import Stitch
 from touchstream.streams.changelog import Changelog
 from touchstream.streams.codec import TouchpointCodec
@@ -26,6 +29,7 @@ from touchstream.streams.tables import CUSTOMERS, FACTS, IDENTITIES, PANES, Row,
 from touchstream.streams.topics import (
     CUSTOMER,
     IDENTITY,
+    OPERATIONS,
     TOUCHPOINTS,
     state_topic,
     touchpoint_topic,
@@ -87,7 +91,9 @@ class Pipeline:
         tokens = tokens_of(SETTINGS)
         ingest = Ingest(CODEC, tokens, SETTINGS)
         self._stages: dict[str, tuple[Stage, bool]] = dict.fromkeys(TOUCHPOINTS, (ingest, False))
-        self._stages |= {IDENTITY: (Stitch(), True), CUSTOMER: (Profile(), True)}
+        self._stages[OPERATIONS] = (Operate(), False)
+        self._stages[IDENTITY] = (Stitch(default_rules()), True)
+        self._stages[CUSTOMER] = (Profile(), True)
         self._sources = {topic: number for number, topic in enumerate(self._stages)}
         self._lanes: dict[Place, Lane] = {}
         self._zombies: list[tuple[Place, Lane]] = []
@@ -100,6 +106,9 @@ class Pipeline:
     def publish_bytes(self, channel: str, value: bytes | None) -> None:
         partition = self.rng.randrange(self.partitions)
         self.log.extend(touchpoint_topic(channel), partition, [(None, value, ())])
+
+    def operate(self, operation: Operation) -> None:
+        self.log.extend(OPERATIONS, 0, [(None, encode_operation(operation), ())])
 
     async def drain(self) -> None:
         """Run random steps until every log is processed to its end."""

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 from touchstream.agents import activity
 from touchstream.agents.activity import Change, Customer, add_to, fold, join_totals, take, totals_of
-from touchstream.agents.messages import (
+from touchstream.agents.customer_messages import (
     Activity,
     Arrive,
     CustomerMessage,
     Event,
     Move,
-    Token,
     Totals,
     Touched,
 )
+from touchstream.agents.resolution import Token
 
 KIND = "email"
 A, B, C = b"customer a", b"customer b", b"customer c"

@@ -9,9 +9,9 @@ import pytest
 
 from touchstream.agents.facts import event_of, ten_thousandths
 from touchstream.agents.identifiers import normalise
+from touchstream.agents.identity_messages import Touch
 from touchstream.agents.ingest import COMMON, handling_ms
 from touchstream.agents.measures import measures, member
-from touchstream.agents.messages import Touch
 from touchstream.streams.demo import cdnow
 from touchstream.streams.demo.diary import BEGIN_MS, END_MS, Occurrence
 from touchstream.streams.demo.expected import Expected
@@ -178,7 +178,8 @@ def _touch(channel: str, touchpoint: dict[str, object]) -> Touch:
     at = touchpoint["occurred_at"]
     assert isinstance(at, int)
     event_id, action = str(touchpoint["event_id"]), str(touchpoint["action"])
-    return Touch("", [], channel, event_id, at, 0, action, None, None, None, None, {}, {}, fields)
+    times_and_names = (at, 0, action, None, None, None, None)
+    return Touch("", False, [], channel, event_id, *times_and_names, {}, {}, fields)
 
 
 def test_the_trickle_is_valid_happens_now_and_adds_other_customers() -> None:

@@ -5,6 +5,7 @@ No engine is needed: the files are parsed and compared with settings, topics and
 
 import os
 import re
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ def alerts() -> list[dict[str, Any]]:
 def exported_metrics() -> dict[str, set[str]]:
     """Name of every series a worker exports, with its labels."""
     found: dict[str, set[str]] = {}
-    for metric in vars(Telemetry()).values():
+    held = vars(Telemetry()).values()
+    groups = [each.values() if isinstance(each, dict) else (each,) for each in held]
+    for metric in chain.from_iterable(groups):
         if isinstance(metric, MetricWrapperBase):
             family = next(iter(metric.describe()))
             for suffix in SUFFIXES[family.type]:

@@ -1,24 +1,34 @@
 """Every reason for a dead letter, and what becomes of a touchpoint that is accepted."""
 
+import json
+import logging
 from typing import Any
 
+import msgspec
 import pytest
 
-from touchstream.agents.identifiers import tokens_of
-from touchstream.agents.ingest import Ingest, channel_fields, handling_ms, identities
-from touchstream.agents.messages import Touch, decode_identity
+from touchstream.agents.identifiers import Identifiers, tokens_of
+from touchstream.agents.identity_messages import Touch, decode_identity
+from touchstream.agents.ingest import Ingest, channel_fields, find_identities, handling_ms, hear
+from touchstream.agents.judgement import Refused
+from touchstream.agents.operations import SetRules, SetWord, encode_operation
+from touchstream.agents.rule_book import LEAD_MS, RuleBook
+from touchstream.agents.rules import UNIDENTIFIED, Kind, Rules
+from touchstream.agents.rules_file import default_rules
 from touchstream.streams.codec import TouchpointCodec, framing
 from touchstream.streams.dead_letters import KEPT_BYTES, Reason
 from touchstream.streams.internal import unframe
 from touchstream.streams.records import Message, Record
 from touchstream.streams.settings import Settings
 from touchstream.streams.stage import Outcome, run_chunk
-from touchstream.streams.tables import DEAD_LETTERS
+from touchstream.streams.tables import DEAD_LETTERS, REFUSED
 from touchstream.streams.topics import (
+    ALERTS,
     CHANNELS,
     DAY_MS,
     DEAD_LETTER,
     IDENTITY,
+    OPERATIONS,
     partition_of,
     touchpoint_topic,
 )
@@ -34,8 +44,8 @@ SOURCE, PARTITIONS = 5, 3
 Touchpoint = dict[str, Any]
 
 
-def identifier(kind: str, value: str) -> dict[str, Any]:
-    return {"kind": kind, "value": value, "verified": False}
+def identifier(kind: str, value: str, verified: bool = False) -> dict[str, Any]:
+    return {"kind": kind, "value": value, "verified": verified}
 
 
 ANN = identifier("email", "ann@example.com")
@@ -55,8 +65,15 @@ def record(channel: str, value: bytes | None, offset: int = 7) -> Record:
     return Record(touchpoint_topic(channel), 2, offset, NOW_MS, b"original key", value)
 
 
-def ingest(*records: Record) -> Outcome:
-    return run_chunk(INGEST, records, {}, source=SOURCE, partitions=PARTITIONS)
+def ingest(*records: Record, by: Ingest = INGEST) -> Outcome:
+    return run_chunk(by, records, {}, source=SOURCE, partitions=PARTITIONS)
+
+
+def ruled_by(rules: Rules, since_ms: int = 0) -> Ingest:
+    """Ingest with rules that hold since a time."""
+    book = RuleBook()
+    book.add(since_ms - LEAD_MS, rules)
+    return Ingest(CODEC, TOKENS, SETTINGS, book)
 
 
 def touch_in(message: Message) -> Touch:
@@ -66,11 +83,18 @@ def touch_in(message: Message) -> Touch:
     return touch
 
 
-def touch_of(channel: str, **fields: Any) -> Touch:
+def touch_of(channel: str, by: Ingest = INGEST, **fields: Any) -> Touch:
     """The touch that ingest makes of a touchpoint."""
-    (message,) = ingest(record(channel, encoded(channel, **fields))).messages
+    (message,) = ingest(record(channel, encoded(channel, **fields)), by=by).messages
     assert message.topic == IDENTITY
     return touch_in(message)
+
+
+def found_in(names: list[dict[str, Any]], platform: str | None = None) -> list[tuple[str, bytes]]:
+    """Kind and token of each identity of a touchpoint, under the default rules."""
+    identifiers = Identifiers(TOKENS, default_rules())
+    found, _ = find_identities({"identifiers": names, "platform": platform}, identifiers)
+    return [(reading.kind, reading.token) for reading, _ in found]
 
 
 VALID = encoded("web")
@@ -220,20 +244,30 @@ BY_STRENGTH = [
 
 @pytest.mark.parametrize("kinds", [BY_STRENGTH, BY_STRENGTH[::-1], BY_STRENGTH[1::2]])
 def test_identities_stand_by_strength(kinds: list[str]) -> None:
-    names = [identifier(kind, "12125550123") for kind in kinds]
-    found = identities({"identifiers": names}, TOKENS)
-    assert [kind for kind, _ in found] == [kind for kind in BY_STRENGTH if kind in kinds]
+    value = {"email": "ann@example.com"}
+    names = [identifier(kind, value.get(kind, "12125550123")) for kind in kinds]
+    found = [kind for kind, _ in found_in(names)]
+    assert found == [kind for kind in BY_STRENGTH if kind in kinds]
 
 
 def test_identities_of_equal_strength_stand_by_token() -> None:
     names = [identifier("email", f"{n}@example.com") for n in range(9)]
-    found = [token for _, token in identities({"identifiers": names}, TOKENS)]
+    found = [token for _, token in found_in(names)]
     assert found == sorted(found)
 
 
 def test_repeated_identifier_is_one_identity() -> None:
     names = [ANN, identifier("email", " ANN@Example.com ")]
-    assert len(identities({"identifiers": names}, TOKENS)) == 1
+    assert len(found_in(names)) == 1
+
+
+@pytest.mark.parametrize("verified", [(True, False), (False, True), (False, False)])
+def test_repeated_identifier_is_verified_if_one_of_its_sights_is(
+    verified: tuple[bool, bool],
+) -> None:
+    one, other = verified
+    names = [identifier("email", "a@b.c", one), identifier("email", "A@b.c", other)]
+    assert touch_of("web", identifiers=names).verified == any(verified)
 
 
 def test_identifier_without_a_value_is_left_out() -> None:
@@ -242,16 +276,14 @@ def test_identifier_without_a_value_is_left_out() -> None:
 
 
 def test_other_identities_travel_with_the_touch() -> None:
-    touch = touch_of("web", identifiers=[identifier("anonymous_id", "a-1"), ANN])
-    assert (touch.kind, touch.others) == (
-        "email",
-        [("anonymous_id", TOKENS.token("anonymous_id", "a-1"))],
-    )
+    names = [identifier("anonymous_id", "a-1", verified=True), ANN]
+    touch = touch_of("web", identifiers=names)
+    others = [("anonymous_id", TOKENS.token("anonymous_id", "a-1"), True)]
+    assert (touch.kind, touch.verified, touch.others) == ("email", False, others)
 
 
 def handle_on(platform: str | None, handle: str = "@Ann") -> tuple[str, bytes]:
-    touchpoint = {"identifiers": [identifier("handle", handle)], "platform": platform}
-    (found,) = identities(touchpoint, TOKENS)
+    (found,) = found_in([identifier("handle", handle)], platform)
     return found
 
 
@@ -269,7 +301,7 @@ def test_handle_is_one_identity_whatever_its_spelling() -> None:
     ["+1 212-555-0123", "(212) 555-0123", "212.555.0123", "+12125550123", "1 2125550123"],
 )
 def test_phone_is_one_identity_whatever_its_spelling(spelling: str) -> None:
-    found = identities({"identifiers": [identifier("phone", spelling)]}, TOKENS)
+    found = found_in([identifier("phone", spelling)])
     assert found == [("phone", TOKENS.token("phone", "+12125550123"))]
 
 
@@ -297,14 +329,11 @@ def test_handle_time_of_a_call_travels_with_its_parts() -> None:
 
 
 def test_identifier_without_a_kind_is_left_out() -> None:
-    touchpoint = {"identifiers": [identifier(" ", "x"), ANN]}
-    assert [kind for kind, _ in identities(touchpoint, TOKENS)] == ["email"]
+    assert [kind for kind, _ in found_in([identifier(" ", "x"), ANN])] == ["email"]
 
 
 def test_kinds_are_folded() -> None:
-    one, other = (
-        identities({"identifiers": [identifier(k, "a@b.c")]}, TOKENS) for k in ("email", " Email ")
-    )
+    one, other = (found_in([identifier(kind, "a@b.c")]) for kind in ("email", " Email "))
     assert one == other
 
 
@@ -317,3 +346,154 @@ def test_value_that_fits_no_batch_is_cut_and_its_size_said() -> None:
     (letter,) = ingest(record("web", bytes(KEPT_BYTES + 1))).messages
     assert letter.value == bytes(KEPT_BYTES)
     assert dict(letter.headers)["original_bytes"] == b"%d" % (KEPT_BYTES + 1)
+
+
+def test_junk_is_left_out() -> None:
+    touch = touch_of("web", identifiers=[identifier("crm_id", "null"), ANN])
+    assert (touch.kind, touch.others) == ("email", [])
+
+
+def test_junk_is_counted_by_the_name_of_its_rules() -> None:
+    kinds = ("crm_id", "bluesky_handle", "ticket_id", "order_ref")
+    names = [*(identifier(kind, "unknown") for kind in kinds), ANN]
+    counts = ingest(record("web", encoded("web", identifiers=names))).counts
+    found = {label: number for (name, label), number in counts.items() if name == "junk"}
+    assert found == {"crm_id": 1, "handle": 1, "other": 2}
+
+
+ALL_JUNK = {"identifiers": [identifier("crm_id", "0"), identifier("email", " ")]}
+
+
+def test_touchpoint_of_junk_only_is_filed_under_an_identity_of_its_own() -> None:
+    (message,) = ingest(record("web", encoded("web", **ALL_JUNK))).messages
+    touch = touch_in(message)
+    assert message.key == TOKENS.unidentified("web", "e1")
+    assert (touch.kind, touch.verified, touch.others) == (UNIDENTIFIED, False, [])
+
+
+def test_touchpoint_of_junk_only_is_counted() -> None:
+    counts = ingest(record("web", encoded("web", **ALL_JUNK))).counts
+    assert counts == {("touchpoints", "web"): 1, ("junk", "crm_id"): 1, ("unidentified", ""): 1}
+
+
+def test_rejected_touchpoint_counts_no_junk() -> None:
+    late = encoded("web", **ALL_JUNK, occurred_at=NOW_MS - 30 * DAY_MS - 1)
+    counts = ingest(record("web", late)).counts
+    assert counts == {("dead_letters", Reason.OUTSIDE_HORIZON): 1}
+
+
+TWO = msgspec.structs.replace(default_rules(), max_identifiers=2)
+TOO_MANY = [ANN, identifier("device_id", "d-1"), identifier("anonymous_id", "a-1")]
+TOO_MANY += [identifier("crm_id", "17")]
+CRM, EMAIL, DEVICE, COOKIE = (
+    TOKENS.token(kind, value)
+    for kind, value in (
+        ("crm_id", "17"),
+        ("email", "ann@example.com"),
+        ("device_id", "d-1"),
+        ("anonymous_id", "a-1"),
+    )
+)
+
+
+def too_many() -> Outcome:
+    return ingest(record("web", encoded("web", identifiers=TOO_MANY)), by=ruled_by(TWO))
+
+
+def test_strongest_identifiers_are_kept_when_there_are_too_many() -> None:
+    message = too_many().messages[0]
+    assert (message.key, touch_in(message).others) == (CRM, [("email", EMAIL, False)])
+
+
+def test_identifiers_too_many_are_rows_of_refused_links() -> None:
+    names = [name for name, _ in REFUSED.columns]
+    rows = [dict(zip(names, row, strict=True)) for row in too_many().rows[REFUSED]]
+    common = {
+        "identity": CRM.hex(),
+        "kind": "crm_id",
+        "reason": Refused.TOO_MANY_IDENTIFIERS,
+        "detail": "web/e1",
+        "decided_at": NOW_MS,
+        "version": 1,
+        "is_deleted": 0,
+    }
+    assert rows == [{**common, "other": token.hex()} for token in (DEVICE, COOKIE)]
+
+
+def test_identifiers_too_many_are_counted_each() -> None:
+    assert too_many().counts["refused", Refused.TOO_MANY_IDENTIFIERS] == 2
+
+
+def test_identifiers_too_many_raise_one_alert() -> None:
+    (alert,) = (message for message in too_many().messages if message.topic == ALERTS)
+    said = json.loads(alert.value or b"")
+    expected = {"identity": CRM.hex(), "left_out": 2, "touchpoint": "web/e1"}
+    assert said["alert"] == Refused.TOO_MANY_IDENTIFIERS
+    assert {name: said[name] for name in expected} == expected
+
+
+def test_as_many_identifiers_as_allowed_are_no_case_for_anyone() -> None:
+    outcome = ingest(record("web", encoded("web", identifiers=TOO_MANY[:2])), by=ruled_by(TWO))
+    assert (len(outcome.messages), outcome.rows) == (1, {})
+
+
+STRONG_COOKIES = msgspec.structs.replace(
+    default_rules(), kinds={**default_rules().kinds, "anonymous_id": Kind(1000)}
+)
+
+
+@pytest.mark.parametrize(
+    ("since_ms", "kind"), [(NOW_MS, "anonymous_id"), (NOW_MS + 1, "email")], ids=["then", "later"]
+)
+def test_rules_are_those_of_the_time_of_the_record(since_ms: int, kind: str) -> None:
+    names = [identifier("anonymous_id", "a-1"), ANN]
+    assert touch_of("web", by=ruled_by(STRONG_COOKIES, since_ms), identifiers=names).kind == kind
+
+
+def test_rules_may_change_to_and_fro_within_a_chunk() -> None:
+    book = RuleBook()
+    by = Ingest(CODEC, TOKENS, SETTINGS, book)
+    value = encoded("web", identifiers=[identifier("anonymous_id", "a-1"), ANN])
+    for number in range(1, 4):
+        book.add(NOW_MS + number - LEAD_MS, STRONG_COOKIES if number % 2 else default_rules())
+    records = [record("web", value)._replace(timestamp_ms=NOW_MS + n) for n in (0, 1, 2, 3, 1, 0)]
+    kinds = [touch_in(message).kind for message in ingest(*records, by=by).messages]
+    cookie = "anonymous_id"
+    assert kinds == ["email", cookie, "email", cookie, cookie, "email"]
+
+
+BROKEN = msgspec.structs.replace(default_rules(), junk_patterns=("(",))
+SLOW = msgspec.structs.replace(default_rules(), other=Kind(0, junk_patterns=("(a+)+",)))
+
+
+def heard(value: bytes | None) -> Rules:
+    """The rules that hold after an operation."""
+    book = RuleBook()
+    hear(book, Record(OPERATIONS, 0, 3, NOW_MS, None, value))
+    return book.at(NOW_MS + LEAD_MS)
+
+
+def said(rules: Rules) -> bytes:
+    return encode_operation(SetRules(rules, "text", "ann"))
+
+
+def test_rules_that_an_operator_set_hold() -> None:
+    assert heard(said(TWO)) == TWO
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, b"", b"{}", said(BROKEN), said(SLOW), encode_operation(SetWord("a", "b", True, "ann"))],
+    ids=["no value", "empty", "no operation", "broken pattern", "slow pattern", "word"],
+)
+def test_other_operations_change_no_rules(value: bytes | None) -> None:
+    assert heard(value) == default_rules()
+
+
+def test_operation_that_cannot_be_used_is_logged_with_its_place(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        heard(b"{}")
+        heard(said(BROKEN))
+    assert [text.count("offset=3") for text in caplog.messages] == [1, 1]

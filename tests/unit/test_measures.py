@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from touchstream.agents.customer_messages import Event
 from touchstream.agents.measures import CONTACTS, measures, member
-from touchstream.agents.messages import Event
 from touchstream.agents.panes import Pane
 from touchstream.streams.topics import CHANNELS
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from touchstream.agents.messages import Event
+from touchstream.agents.customer_messages import Event
 from touchstream.agents.panes import PANE, Pane, decode_pane, pane_keys, pane_rows
 from touchstream.agents.profile import contribute
 from touchstream.streams.state import State

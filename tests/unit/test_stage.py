@@ -1,13 +1,17 @@
-"""Chunk borders do not matter, poison leaves its neighbours alone, values are coded once."""
+"""Chunk borders do not matter, poison leaves its neighbours alone, values are coded once.
+
+And what a stage says goes where it should.
+"""
 
 import asyncio
+import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 from unittest.mock import patch
 
 import msgspec
@@ -17,33 +21,75 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pipeline import Pipeline
 
-from touchstream.agents import activity
+from touchstream.agents import activity, root, stitch
 from touchstream.agents.activity import decode_customer_state
-from touchstream.agents.messages import decode_customer, decode_identity
+from touchstream.agents.customer_messages import decode_customer
+from touchstream.agents.identity_messages import IdentityMessage, decode_identity
+from touchstream.agents.operations import Operation, SetRules, SetWord
 from touchstream.agents.profile import VIEW, Profile
+from touchstream.agents.rules import Kind
+from touchstream.agents.rules_file import default_rules
 from touchstream.agents.stitch import Stitch
 from touchstream.streams import state as state_module
 from touchstream.streams.dead_letters import Reason
+from touchstream.streams.effects import Effects
 from touchstream.streams.internal import unframe
 from touchstream.streams.memory_log import MemorySink
+from touchstream.streams.positions import POSITION_BYTES, frame, input_position
 from touchstream.streams.records import Message, Record
 from touchstream.streams.stage import Stage, run_chunk
 from touchstream.streams.state import State
-from touchstream.streams.tables import CUSTOMERS, DEAD_LETTERS, FACTS, IDENTITIES, PANES, Row
-from touchstream.streams.topics import CUSTOMER, DEAD_LETTER, IDENTITY
+from touchstream.streams.tables import (
+    CHANGES,
+    CUSTOMERS,
+    DEAD_LETTERS,
+    FACTS,
+    IDENTITIES,
+    LINKS,
+    PANES,
+    REFUSED,
+    RULES,
+    WORDS,
+    Row,
+)
+from touchstream.streams.topics import ALERTS, CUSTOMER, DEAD_LETTER, IDENTITY, partition_of
 
 SOURCE, PARTITIONS = 5, 2
-STAGES: dict[str, Stage] = {IDENTITY: Stitch(), CUSTOMER: Profile()}
+STITCH = Stitch(default_rules())
+STAGES: dict[str, Stage] = {IDENTITY: STITCH, CUSTOMER: Profile()}
+INSERTED = (FACTS, LINKS, REFUSED, CHANGES, WORDS, RULES)
 BOTH = pytest.mark.parametrize("topic", STAGES)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_heaps() -> Iterator[None]:
+    """Few identities are enough for what needs many."""
+    with patch.object(root, "COUNT_FIRST", 2), patch.object(stitch, "SWEPT_AT_ONCE", 8):
+        yield
 
 
 @cache
 def log_of(topic: str) -> list[Record]:
-    """A partition of a topic as the simulated pipeline left it, replays and duplicates included."""
+    """A partition of a topic as the simulated pipeline left it, replays and duplicates included.
+
+    Operators deny and allow, and change the rules to and fro.
+    """
     published = oracle.random_touchpoints(random.Random(4), 12, 120)
     simulation = Pipeline(4, partitions=PARTITIONS, crash_rate=0.01)
-    for channel, touchpoint in published * 2:
+    rules = default_rules()
+    kinds = {**rules.kinds, "email": Kind(60, max_links=1)}
+    strict = msgspec.structs.replace(rules, max_component=4, kinds=kinds)
+    found = [oracle.identities(touchpoint) for _, touchpoint in published]
+    found = [identities for identities in found if len(identities) > 1]
+    pairs = [(one.hex(), other.hex()) for (_, one, _), (_, other, _), *_ in found]
+    said: list[Operation] = [SetWord(*pair, False, "ann") for pair in pairs[:6]]
+    said += [SetWord(*pair, True, "ann") for pair in pairs[3:5]]
+    said += [SetRules(strict, "strict", "bob"), SetRules(rules, "as before", "bob")]
+    for number, (channel, touchpoint) in enumerate(published * 2):
         simulation.publish(channel, touchpoint)
+        if said and number % 20 == 19:
+            asyncio.run(simulation.drain())
+            simulation.operate(said.pop(0))
     asyncio.run(simulation.drain())
     return simulation.log.partitions[topic, 0]
 
@@ -54,8 +100,10 @@ class Played:
 
     messages: list[Message]
     values: dict[bytes, bytes]
-    facts: list[Row]
+    rows: dict[str, list[str]]
+    """Of tables into which every row goes as it is made."""
     counts: Counter[tuple[str, str]]
+    observed: tuple[list[tuple[str, float]], list[int]]
     latest: list[dict[Row, dict[str, object]]]
 
 
@@ -64,20 +112,24 @@ def play(stage: Stage, log: Sequence[Record], borders: Sequence[int] = ()) -> Pl
     messages: list[Message] = []
     values: dict[bytes, bytes] = {}
     counts: Counter[tuple[str, str]] = Counter()
+    observations: list[tuple[str, float]] = []
+    caused_at: list[int] = []
     sink = MemorySink()
     for start, end in pairwise(sorted({0, *borders, len(log)})):
         outcome = run_chunk(stage, log[start:end], values, source=SOURCE, partitions=PARTITIONS)
         messages += outcome.messages
-        values |= outcome.changes
+        values = {key: value for key, value in (values | outcome.changes).items() if value}
         counts += outcome.counts
+        observations += outcome.observations
+        caused_at += outcome.caused_at
         asyncio.run(sink.insert(outcome.rows))
     latest = [
         sink.latest(IDENTITIES, ("identity",), "version"),
         sink.latest(CUSTOMERS, ("customer_id",), "version"),
         sink.latest(PANES, ("metric", "member", "resolution", "start"), "version"),
     ]
-    values = {key: value for key, value in values.items() if value}
-    return Played(messages, values, sink.rows[FACTS], counts, latest)
+    rows = {table.name: sorted(map(repr, sink.rows[table])) for table in INSERTED}
+    return Played(messages, values, rows, counts, (observations, caused_at), latest)
 
 
 @cache
@@ -96,8 +148,12 @@ def kinds_in(topic: str) -> set[str]:
 
 
 def test_logs_hold_every_kind_of_message() -> None:
-    assert kinds_in(IDENTITY) == {"Touch", "Link", "Root", "Report", "Assign"}
+    assert kinds_in(IDENTITY) == {kind.__name__ for kind in get_args(IdentityMessage)}
     assert kinds_in(CUSTOMER) == {"Touched", "Move", "Arrive"}
+
+
+def test_log_of_identities_makes_rows_of_every_table() -> None:
+    assert [name for name, rows in played_at_once(IDENTITY).rows.items() if not rows] == []
 
 
 @BOTH
@@ -182,13 +238,13 @@ def test_poison_record_becomes_a_dead_letter_and_its_neighbours_stay(
 def test_chunk_that_ends_in_poison_is_applied_to_its_end() -> None:
     before, record = log_of(IDENTITY)[:2]
     chunk = [before, record._replace(value=None)]
-    outcome = run_chunk(Stitch(), chunk, {}, source=SOURCE, partitions=PARTITIONS)
+    outcome = run_chunk(STITCH, chunk, {}, source=SOURCE, partitions=PARTITIONS)
     assert outcome.applied == record.offset
 
 
 def test_computing_a_chunk_changes_nothing_but_the_outcome() -> None:
     values: dict[bytes, bytes] = {}
-    run_chunk(Stitch(), log_of(IDENTITY)[:30], values, source=SOURCE, partitions=PARTITIONS)
+    run_chunk(STITCH, log_of(IDENTITY)[:30], values, source=SOURCE, partitions=PARTITIONS)
     assert values == {}
 
 
@@ -268,3 +324,126 @@ def test_changes_stand_in_the_order_of_their_first_put() -> None:
     for key in (b"b", b"a", b"b"):
         state.put(key, [1])
     assert list(state.changed) == [b"b", b"a"]
+
+
+def test_keys_of_a_prefix_are_sorted_and_as_the_chunk_has_left_them() -> None:
+    state = State({key: encoded([1]) for key in (b"b2", b"b1", b"a", b"b3")})
+    state.put(b"b0", [2])
+    state.put(b"c", [2])
+    state.put(b"b1", None)
+    state.put(b"b2", [3])
+    assert state.keys(b"b") == [b"b0", b"b2", b"b3"]
+
+
+def test_key_that_was_removed_and_put_again_is_there() -> None:
+    state = State({b"k": encoded([1])})
+    state.put(b"k", None)
+    state.put(b"k", [2])
+    assert state.keys(b"") == [b"k"]
+
+
+PLACE = Record("topic", 5, 77, 1_700, b"key", b"value")
+"""Of a partition beyond those that topics have here."""
+
+
+def effects_of(*records: Record) -> Effects:
+    effects = Effects(SOURCE, PARTITIONS)
+    for record in records or (PLACE,):
+        effects.begin(record)
+    return effects
+
+
+KEYS = st.binary(min_size=16, max_size=16)
+
+
+@given(KEYS)
+def test_message_goes_to_the_partition_of_its_key(key: bytes) -> None:
+    effects = effects_of()
+    effects.send(IDENTITY, key, b"body")
+    (message,) = effects.messages
+    assert message.partition == partition_of(key, PARTITIONS)
+
+
+def test_broadcast_goes_to_every_partition() -> None:
+    effects = Effects(SOURCE, 5)
+    effects.begin(PLACE)
+    effects.broadcast(IDENTITY, bytes(16), b"body")
+    assert [(m.topic, m.partition, m.key) for m in effects.messages] == [
+        (IDENTITY, partition, bytes(16)) for partition in range(5)
+    ]
+    assert {(m.value or b"")[POSITION_BYTES:] for m in effects.messages} == {b"body"}
+
+
+@pytest.mark.parametrize("partition", [0, 1])
+def test_message_can_go_to_a_partition_whatever_its_key(partition: int) -> None:
+    effects = effects_of()
+    effects.send_to(IDENTITY, partition, bytes(16), b"body")
+    assert [m.partition for m in effects.messages] == [partition]
+
+
+def test_messages_of_all_sorts_stand_at_rising_positions() -> None:
+    effects = effects_of()
+    effects.send(IDENTITY, bytes(16), b"body")
+    effects.broadcast(IDENTITY, bytes(16), b"body")
+    effects.send_to(IDENTITY, 1, bytes(16), b"body")
+    positions = [(m.value or b"")[:POSITION_BYTES] for m in effects.messages]
+    assert positions == sorted(set(positions))
+
+
+def test_positions_begin_anew_with_each_record() -> None:
+    effects = effects_of()
+    effects.send(IDENTITY, bytes(16), b"")
+    effects.begin(PLACE._replace(offset=78))
+    effects.send(IDENTITY, bytes(16), b"")
+    assert [message.value for message in effects.messages] == [
+        frame(input_position(SOURCE, 5, offset), 0, b"") for offset in (77, 78)
+    ]
+
+
+def test_alert_is_json_with_the_place_and_time_of_its_record() -> None:
+    effects = effects_of()
+    effects.alert("shared", {"links": 3})
+    (message,) = effects.messages
+    assert (message.topic, message.partition, message.key) == (ALERTS, 5 % PARTITIONS, None)
+    assert json.loads(message.value or b"") == {
+        "alert": "shared",
+        "at": 1_700,
+        "topic": "topic",
+        "partition": 5,
+        "offset": 77,
+        "links": 3,
+    }
+
+
+def test_alert_is_counted_by_its_kind() -> None:
+    effects = effects_of()
+    effects.alert("shared", {})
+    effects.alert("shared", {})
+    assert effects.counts == {("alerts", "shared"): 2}
+
+
+def test_alert_takes_no_position_of_the_messages_to_agents() -> None:
+    effects = effects_of()
+    effects.alert("shared", {})
+    effects.send(IDENTITY, bytes(16), b"")
+    assert effects.messages[1].value == frame(input_position(SOURCE, 5, 77), 0, b"")
+
+
+class Observer:
+    """A stage that only measures."""
+
+    name = "observer"
+
+    def apply(self, record: Record, state: State, effects: Effects) -> None:
+        effects.observe("size", record.offset)
+        effects.repaired(record.timestamp_ms)
+
+    def project(self, partition: int, state: State, effects: Effects) -> None:
+        effects.observe("size", -1)
+
+
+def test_outcome_has_what_was_observed_in_order() -> None:
+    records = [PLACE, PLACE._replace(offset=78, timestamp_ms=1_800)]
+    outcome = run_chunk(Observer(), records, {}, source=SOURCE, partitions=PARTITIONS)
+    assert outcome.observations == [("size", 77), ("size", 78), ("size", -1)]
+    assert outcome.caused_at == [1_700, 1_800]

@@ -48,7 +48,8 @@ def lane(telemetry: Telemetry, *, stateful: bool = False) -> Lane:
 
 
 def outcome(messages: int = 0, counts: Mapping[tuple[str, str], int] = {}) -> Outcome:  # noqa: B006
-    return Outcome([Message("cx.identity", 0, b"", b"")] * messages, {}, {}, Counter(counts), 0)
+    sent = [Message("cx.identity", 0, b"", b"")] * messages
+    return Outcome(sent, {}, {}, Counter(counts), 0, [], [])
 
 
 def test_records_are_counted_in_and_out(telemetry: Telemetry) -> None:
@@ -66,6 +67,9 @@ def test_records_are_counted_in_and_out(telemetry: Telemetry) -> None:
         (("dead_letters", "truncated"), "dead_letters", {"agent": "ingest", "reason": "truncated"}),
         (("moves", ""), "agent_events", {"agent": "ingest", "event": "moves"}),
         (("replayed", ""), "agent_events", {"agent": "ingest", "event": "replayed"}),
+        (("refused", "unique"), "refused_links", {"reason": "unique"}),
+        (("alerts", "shared"), "alerts", {"alert": "shared"}),
+        (("junk", "email"), "junk_identifiers", {"kind": "email"}),
     ],
 )
 def test_counts_of_a_chunk_have_their_metric(
@@ -80,6 +84,24 @@ def test_duration_of_a_chunk_is_observed(telemetry: Telemetry) -> None:
     assert sample(telemetry, "chunk_seconds_sum", agent="ingest") == pytest.approx(0.2)
     assert sample(telemetry, "chunk_seconds_bucket", agent="ingest", le="0.1") == 0
     assert sample(telemetry, "chunk_seconds_bucket", agent="ingest", le="0.25") == 1
+
+
+def test_sizes_of_components_are_observed_one_by_one(telemetry: Telemetry) -> None:
+    done = outcome()
+    done.observations.extend(("component_identities", size) for size in (1, 2, 2, 40))
+    telemetry.chunk_done(lane(telemetry), done, 10, 0.1)
+    assert sample(telemetry, "component_identities_sum", agent="ingest") == 45
+    bucket = "component_identities_bucket"
+    counts = [sample(telemetry, bucket, agent="ingest", le=le) for le in ("1.0", "2.0")]
+    assert [*counts, sample(telemetry, "component_identities_count", agent="ingest")] == [1, 3, 4]
+
+
+def test_repair_is_timed_from_its_cause_to_the_durable_chunk(telemetry: Telemetry) -> None:
+    done = outcome()
+    done.caused_at.extend((1_234_000, 1_232_500))
+    telemetry.chunk_done(lane(telemetry), done, 10, 0.1)
+    assert sample(telemetry, "repair_seconds_sum", agent="ingest") == pytest.approx(0.5 + 2.0)
+    assert sample(telemetry, "repair_seconds_count", agent="ingest") == 2
 
 
 def test_progress_is_the_time_of_the_last_chunk(telemetry: Telemetry) -> None:
@@ -165,16 +187,18 @@ def test_port_zero_serves_nothing(telemetry: Telemetry, monkeypatch: pytest.Monk
 
 
 LABELS = {"agent", "topic", "partition", "table", "channel", "reason", "event", "le"}
+LABELS |= {"alert", "kind"}
 
 
 def chunk_with_everything() -> Outcome:
-    """A touchpoint that is accepted and one of each easy kind that is rejected."""
+    """A touchpoint that is accepted, with junk, and one of each easy kind that is rejected."""
     ann = {"kind": "email", "value": "ann@example.com", "verified": False}
+    junk = {"kind": "ticket of ann@example.com", "value": "unknown", "verified": False}
     touchpoint = {
         "event_id": "event-17",
         "occurred_at": 0,
         "action": "page_viewed",
-        "identifiers": [ann],
+        "identifiers": [ann, junk],
     }
     values = [CODEC.encode("web", touchpoint), None, b"ann@example.com"]
     records = [
@@ -204,5 +228,5 @@ def test_labels_are_few_and_known(telemetry: Telemetry) -> None:
 
 def test_every_metric_has_a_help_text(telemetry: Telemetry) -> None:
     ours = [m for m in telemetry.registry.collect() if m.name.startswith("touchstream_")]
-    assert len(ours) >= 14
+    assert len(ours) >= 19
     assert all(metric.documentation for metric in ours)

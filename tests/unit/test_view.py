@@ -8,7 +8,7 @@ import pytest
 
 from touchstream.agents import activity
 from touchstream.agents.activity import Customer, fold, totals_of
-from touchstream.agents.messages import Activity, Event
+from touchstream.agents.customer_messages import Activity, Event
 from touchstream.agents.view import customer_row
 from touchstream.streams.tables import CUSTOMERS
 

@@ -1,65 +1,12 @@
-"""What agents tell each other: the bodies of records on `cx.identity` and `cx.customer`."""
+"""What is said on `cx.customer`: events of identities, and identities that change customers."""
 
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 
+from touchstream.agents.resolution import Token
 from touchstream.streams.dead_letters import Reason
 from touchstream.streams.errors import PoisonError
-
-Token = bytes
-"""Identity token; a customer is named by the token of its oldest identity."""
-Sight = tuple[int, str]
-"""When and by which touchpoint something was first seen: event time (ms), channel and event id."""
-
-
-class Touch(msgspec.Struct, array_like=True, frozen=True, tag="touch"):
-    """A touchpoint, normalised, to the strongest of its identities."""
-
-    kind: str
-    others: list[tuple[str, Token]]
-    channel: str
-    event_id: str
-    occurred_at: int
-    received_at: int
-    action: str
-    account_id: str | None
-    session_id: str | None
-    campaign: str | None
-    locale: str | None
-    consent: dict[str, bool]
-    properties: dict[str, str]
-    fields: dict[str, Any]
-
-
-class Link(msgspec.Struct, array_like=True, frozen=True, tag="link"):
-    """To an identity: you were seen together with `other`, whose root is `root`."""
-
-    kind: str
-    other: Token
-    seen: Sight
-    root: Token
-
-
-class Root(msgspec.Struct, array_like=True, frozen=True, tag="root"):
-    """To a neighbour: the smallest identity that I can reach."""
-
-    root: Token
-
-
-class Report(msgspec.Struct, array_like=True, frozen=True, tag="report"):
-    """To the root: what `member` has learnt; evidence only grows, so order does not matter."""
-
-    member: Token
-    first_seen: int
-    links: dict[Token, Sight]
-
-
-class Assign(msgspec.Struct, array_like=True, frozen=True, tag="assign"):
-    """From the root to a member: the customer you belong to."""
-
-    root: Token
-    customer: Token
 
 
 class Event(msgspec.Struct, array_like=True, frozen=True):
@@ -131,20 +78,10 @@ class Arrive(msgspec.Struct, array_like=True, frozen=True, tag="arrive"):
     activity: Activity
 
 
-IdentityMessage = Touch | Link | Root | Report | Assign
 CustomerMessage = Touched | Move | Arrive
 
 encode = msgspec.msgpack.Encoder().encode
-_identity = msgspec.msgpack.Decoder(IdentityMessage)
 _customer = msgspec.msgpack.Decoder(CustomerMessage)
-
-
-def decode_identity(body: bytes) -> IdentityMessage:
-    """Body of a record on `cx.identity`; raises PoisonError."""
-    try:
-        return cast(IdentityMessage, _identity.decode(body))
-    except msgspec.MsgspecError as error:
-        raise PoisonError(Reason.WRONG_TYPE, str(error)) from None
 
 
 def decode_customer(body: bytes) -> CustomerMessage:
