@@ -100,7 +100,10 @@ class FaustApp:
             self._lag(topic, partition, chunk.highwater - records[-1].offset - 1)
             event.ack()
 
-        return (topic, partition), Work(records, acknowledge)
+        def release() -> None:
+            cast(ChunkConsumer, self.faust.consumer).release(event.message.tp)
+
+        return (topic, partition), Work(records, acknowledge, release)
 
     def _lag(self, topic: str, partition: int, records: int) -> None:
         self._telemetry.lag(self._agents[topic], topic, partition, records)

@@ -2,8 +2,8 @@
 
 Plain Faust moves one record at a time through channel, queue, event and acknowledgement, and costs
 a hundred times more. Here an event's value is a `Chunk` of raw aiokafka records, its offset the
-last one's. A partition with a chunk in work is not polled; what arrives meanwhile makes the next
-chunk larger, and that is the back-pressure. Registered for broker URLs `chunk://host:port`.
+last one's. A partition is not polled until its chunk is computed; what arrives meanwhile makes the
+next chunk larger, and that is the back-pressure. Registered for broker URLs `chunk://host:port`.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from touchstream.streams.errors import EXIT_SOFTWARE
 log = logging.getLogger(__name__)
 SCHEME = "chunk"
 POLL_WHILE_BUSY_SECONDS = 0.02
-"""How soon a partition whose chunk was acknowledged is polled again."""
+"""How soon a partition whose chunk was computed is polled again."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Chunk:
 
 
 class ChunkConsumer(AiokafkaConsumer):
-    """Faust's consumer, by chunks; one chunk of a partition is in work at a time."""
+    """Faust's consumer, by chunks; one chunk of a partition is computed at a time."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._busy: set[TP] = set()
@@ -99,8 +99,12 @@ class ChunkConsumer(AiokafkaConsumer):
             generation_id=generation,
         )
 
+    def release(self, tp: TP) -> None:
+        """The chunk is computed: its partition may be polled again."""
+        self._busy.discard(tp)
+
     def ack(self, message: Message) -> bool:
-        """The chunk is done: its partition may be polled again."""
+        """The chunk is durable."""
         self._busy.discard(message.tp)
         return bool(super().ack(message))
 

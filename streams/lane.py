@@ -1,23 +1,28 @@
-"""One partition of one agent: each chunk computed, delivered, made durable, acknowledged.
+"""One partition of one agent: each chunk computed, sent on, made durable, acknowledged.
 
-The order inside a chunk is the guarantee: nothing is acknowledged before its messages, its rows and
-its state are stored; what is repeated after a crash is skipped by marker and positions.
+The order is the guarantee: nothing is acknowledged before its messages, its rows and its state are
+stored; what is repeated after a crash is skipped by marker and positions. Chunks are computed ahead
+of those that are still being stored, so a message does not wait for rows that it has nothing to do
+with; what was computed meanwhile is stored together.
 """
 
 import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from touchstream.streams.changelog import Changelog
 from touchstream.streams.log import Entry, Log, Sink
 from touchstream.streams.records import Message, Record
 from touchstream.streams.stage import Outcome, Stage, run_chunk
+from touchstream.streams.tables import Row, Table
 from touchstream.streams.topics import BATCH_BYTES
 
 RECORD_OVERHEAD_BYTES = 64
+ROWS_AHEAD = 20_000
+"""Rows that may wait to be stored before nothing more is computed."""
 
 
 class LaneObserver(Protocol):
@@ -39,6 +44,65 @@ class Ports:
     """Identity of each input topic, for positions."""
 
 
+@dataclass
+class Unsaved:
+    """What chunks have changed that is not durable yet."""
+
+    rows: dict[Table, list[Row]] = field(default_factory=lambda: defaultdict(list))
+    changes: dict[bytes, bytes] = field(default_factory=dict)
+    applied: int = -1
+    chunks: list[tuple[Outcome, int, float]] = field(default_factory=list)
+    """Outcome, number of records, and when it was begun."""
+    number_of_rows: int = 0
+    state_bytes: int = 0
+
+    def add(self, outcome: Outcome, records: int, began: float) -> None:
+        """Take the next chunk."""
+        for table, rows in outcome.rows.items():
+            self.rows[table] += rows
+            self.number_of_rows += len(rows)
+        self.changes.update(outcome.changes)
+        self.state_bytes += outcome.state_bytes
+        self.applied = outcome.applied
+        self.chunks.append((outcome, records, began))
+
+
+class Layers(Mapping[bytes, bytes]):
+    """Values over older values; an empty one hides what is below it."""
+
+    def __init__(self, *layers: Mapping[bytes, bytes]) -> None:
+        """The newest layer first."""
+        self._layers = layers
+
+    def __getitem__(self, key: bytes) -> bytes:
+        for layer in self._layers:
+            if key in layer:
+                if layer[key]:
+                    return layer[key]
+                break
+        raise KeyError(key)
+
+    def get(self, key: bytes, default: Any = None) -> Any:
+        """Value of a key."""
+        for layer in self._layers:
+            value = layer.get(key)
+            if value is not None:
+                return value or default
+        return default
+
+    def __iter__(self) -> Iterator[bytes]:
+        seen: set[bytes] = set()
+        for layer in self._layers:
+            for key, value in layer.items():
+                if key not in seen:
+                    seen.add(key)
+                    if value:
+                        yield key
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 class Lane:
     """Processes the chunks of one partition, one after the other."""
 
@@ -51,16 +115,31 @@ class Lane:
         self.partition = partition
         self.changelog = changelog
         self._ports = ports
+        self._saving = Unsaved()
+        self._unsaved = Unsaved()
+        self._save_turn = asyncio.Lock()
 
     @property
     def applied(self) -> int:
-        """Offset of the last record applied; -1 when unknown."""
+        """Offset of the last record applied durably; -1 when unknown."""
         return self.changelog.image.applied if self.changelog else -1
 
     @property
+    def advanced(self) -> int:
+        """Offset of the last record computed; -1 when unknown."""
+        return max(self.applied, self._saving.applied, self._unsaved.applied)
+
+    @property
     def values(self) -> Mapping[bytes, bytes]:
-        """State of the partition."""
-        return self.changelog.image.values if self.changelog else {}
+        """State of the partition, with what is computed but not durable yet."""
+        durable = self.changelog.image.values if self.changelog else {}
+        ahead = [each.changes for each in (self._unsaved, self._saving) if each.changes]
+        return Layers(*ahead, durable) if ahead else durable
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many rows wait to be stored that nothing more should be computed."""
+        return self._unsaved.number_of_rows > ROWS_AHEAD
 
     async def take(self) -> None:
         """Restore the state and become its single writer."""
@@ -69,34 +148,54 @@ class Lane:
 
     async def process(self, records: Sequence[Record]) -> None:
         """Take a chunk from computation to durability; replayed records are skipped."""
-        fresh = [record for record in records if record.offset > self.applied]
+        await self.advance(records)
+        await self.save()
+
+    async def advance(self, records: Sequence[Record]) -> None:
+        """Compute a chunk and send its messages; `save` makes it durable.
+
+        A message may be sent before the state that it comes from is durable: should that be lost,
+        the same records make the same message at the same position again.
+        """
+        fresh = [record for record in records if record.offset > self.advanced]
         if not fresh:
             return
         began = time.perf_counter()
         outcome = self._compute(fresh)
         if outcome.state_bytes > BATCH_BYTES // 2 and len(fresh) > 1:
             half = len(fresh) // 2
-            await self.process(fresh[:half])
-            await self.process(fresh[half:])
+            await self.advance(fresh[:half])
+            await self.advance(fresh[half:])
             return
-        await self._deliver(outcome)
-        if self.changelog:
-            await self.changelog.append(outcome.changes, outcome.applied)
-        seconds = time.perf_counter() - began
-        self._ports.observer.chunk_done(self, outcome, len(fresh), seconds)
+        if self._unsaved.state_bytes + outcome.state_bytes > BATCH_BYTES // 2:
+            await self.save()
+        grouped = by_partition(outcome.messages)
+        await asyncio.gather(*(self._append(*place, entries) for place, entries in grouped.items()))
+        self._unsaved.add(outcome, len(fresh), began)
+        if self.is_full:
+            await self.save()
+
+    async def save(self) -> None:
+        """Insert the rows and store the state of all chunks that were computed until now."""
+        async with self._save_turn:
+            saving, self._unsaved = self._unsaved, Unsaved()
+            if not saving.chunks:
+                return
+            self._saving = saving
+            if saving.rows:
+                await self._ports.sink.insert(saving.rows)
+            if self.changelog:
+                await self.changelog.append(saving.changes, saving.applied)
+            self._saving = Unsaved()
+        for outcome, records, began in saving.chunks:
+            seconds = time.perf_counter() - began
+            self._ports.observer.chunk_done(self, outcome, records, seconds)
 
     def _compute(self, records: Sequence[Record]) -> Outcome:
         source = self._ports.sources[self.topic]
         return run_chunk(
             self.stage, records, self.values, source=source, partitions=self._ports.partitions
         )
-
-    async def _deliver(self, outcome: Outcome) -> None:
-        grouped = by_partition(outcome.messages)
-        waiting = [self._append(*place, entries) for place, entries in grouped.items()]
-        if outcome.rows:
-            waiting.append(self._ports.sink.insert(outcome.rows))
-        await asyncio.gather(*waiting)
 
     async def _append(self, topic: str, partition: int, entries: Sequence[Entry]) -> None:
         for batch in batches(entries, BATCH_BYTES):

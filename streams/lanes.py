@@ -25,10 +25,12 @@ Place = tuple[str, int]
 
 @dataclass(frozen=True)
 class Work:
-    """A chunk to process, and what to call when it is durable."""
+    """A chunk to process, and what to call when it is computed and when it is durable."""
 
     records: list[Record]
     acknowledge: Callable[[], object]
+    release: Callable[[], object] = lambda: None
+    """Called when it is computed: the partition may be polled again."""
 
 
 class Reader(Protocol):
@@ -93,9 +95,8 @@ class Lanes:
     async def _run(self, lane: Lane, queue: "asyncio.Queue[Work]") -> None:
         try:
             await lane.take()
-            await self._process_first(lane, queue)
-            while True:
-                await self._process(lane, await queue.get(), queue)
+            await self._follow_marker(lane, queue)
+            await self._work(lane, queue)
         except asyncio.CancelledError:
             raise
         except OwnershipLost as lost:
@@ -107,16 +108,49 @@ class Lanes:
             )
             self._end_process(EXIT_SOFTWARE)
 
-    async def _process_first(self, lane: Lane, queue: "asyncio.Queue[Work]") -> None:
+    async def _follow_marker(self, lane: Lane, queue: "asyncio.Queue[Work]") -> None:
         """The marker is the truth: with records missing after it, read again from there."""
         work = await queue.get()
+        queue.task_done()
         if lane.changelog and work.records[0].offset > lane.applied + 1:
-            queue.task_done()
             await self._reader.seek_back((lane.topic, lane.partition), lane.applied + 1)
         else:
-            await self._process(lane, work, queue)
+            await lane.process(work.records)
+            work.acknowledge()
 
-    async def _process(self, lane: Lane, work: Work, queue: "asyncio.Queue[Work]") -> None:
-        await lane.process(work.records)
-        work.acknowledge()
-        queue.task_done()
+    async def _work(self, lane: Lane, queue: "asyncio.Queue[Work]") -> None:
+        """Compute chunks while those before them are being stored; ends with the first error."""
+        computed: asyncio.Queue[Work] = asyncio.Queue()
+        tasks = [
+            asyncio.create_task(self._advance(lane, queue, computed)),
+            asyncio.create_task(self._save(lane, queue, computed)),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _advance(
+        self, lane: Lane, queue: "asyncio.Queue[Work]", computed: "asyncio.Queue[Work]"
+    ) -> None:
+        while True:
+            work = await queue.get()
+            await lane.advance(work.records)
+            computed.put_nowait(work)
+            work.release()
+
+    async def _save(
+        self, lane: Lane, queue: "asyncio.Queue[Work]", computed: "asyncio.Queue[Work]"
+    ) -> None:
+        while True:
+            works = [await computed.get()]
+            while not computed.empty():
+                works.append(computed.get_nowait())
+            await lane.save()
+            for work in works:
+                work.acknowledge()
+                queue.task_done()

@@ -105,7 +105,7 @@ class Telemetry:
         for caused_at in outcome.caused_at:
             self._repair_seconds.labels(agent).observe(self._clock() - caused_at / 1000)
         if lane.changelog:
-            self._state_keys.labels(*place).set(len(lane.values))
+            self._state_keys.labels(*place).set(len(lane.changelog.image.values))
             self._state_bytes.labels(*place).set(lane.changelog.image.size_bytes)
 
     def lag(self, agent: str, topic: str, partition: int, records: int) -> None:

@@ -99,6 +99,7 @@ class Pipeline:
         self._zombies: list[tuple[Place, Lane]] = []
         self._next: dict[Place, int] = {}
         self._committed: dict[Place, int] = {}
+        self._unsaved: set[Place] = set()
 
     def publish(self, channel: str, touchpoint: Mapping[str, Any]) -> None:
         self.publish_bytes(channel, CODEC.encode(channel, touchpoint))
@@ -111,9 +112,13 @@ class Pipeline:
         self.log.extend(OPERATIONS, 0, [(None, encode_operation(operation), ())])
 
     async def drain(self) -> None:
-        """Run random steps until every log is processed to its end."""
+        """Run random steps until every log is processed to its end, and all of it is durable."""
         while places := [place for place in self._places() if self._pending(place)]:
-            await self._step(self.rng.choice(places))
+            place = self.rng.choice(places)
+            if self._pending(place) > 0:
+                await self._step(place)
+            if self.rng.random() < 0.5:
+                await self._save(place)
             if self.rng.random() < self.crash_rate:
                 self._fall_asleep(self.rng.choice(places))
             if self._zombies and self.rng.random() < 0.3:
@@ -122,8 +127,10 @@ class Pipeline:
     def _places(self) -> list[Place]:
         return [(topic, p) for topic in self._stages for p in range(self.partitions)]
 
-    def _pending(self, place: Place) -> bool:
-        return len(self.log.partitions[place]) > self._next.get(place, 0)
+    def _pending(self, place: Place) -> int:
+        """Records to process; less than 0 when all are processed and some not durable."""
+        records = len(self.log.partitions[place]) - self._next.get(place, 0)
+        return records or -(place in self._unsaved)
 
     async def _step(self, place: Place) -> None:
         start = self._next.get(place, 0)
@@ -131,16 +138,39 @@ class Pipeline:
         records = self.log.partitions[place][start:end]
         try:
             lane = self._lanes.get(place) or await self._take(place)
-            await lane.process(records)
+            await lane.advance(records)
         except Crash:
             self._crash(place)
-            return
         except OwnershipLost:
-            del self._lanes[place]
+            self._lose(place)
+        else:
+            self._next[place] = start + len(records)
+            self._unsaved.add(place)
+
+    async def _save(self, place: Place) -> None:
+        """Make durable what was computed ahead."""
+        lane = self._lanes.get(place)
+        if lane is None or place not in self._unsaved:
             return
-        self._next[place] = start + len(records)
-        if self.rng.random() < 0.5:
-            self._committed[place] = self._next[place]
+        try:
+            await lane.save()
+        except Crash:
+            self._crash(place)
+        except OwnershipLost:
+            self._lose(place)
+        else:
+            self._unsaved.discard(place)
+            if self.rng.random() < 0.5:
+                self._committed[place] = self._next[place]
+
+    def _lose(self, place: Place) -> None:
+        del self._lanes[place]
+        self._restart(place)
+
+    def _restart(self, place: Place) -> None:
+        """Whoever takes the partition begins where it was committed."""
+        self._unsaved.discard(place)
+        self._next[place] = self._committed.get(place, 0)
 
     async def _take(self, place: Place) -> Lane:
         topic, partition = place
@@ -157,18 +187,18 @@ class Pipeline:
     def _crash(self, place: Place) -> None:
         self.crashes += 1
         self._lanes.pop(place, None)
-        self._next[place] = self._committed.get(place, 0)
+        self._restart(place)
 
     def _fall_asleep(self, place: Place) -> None:
         """The lane's worker stops answering; its partition will be given to another."""
         if place in self._lanes:
             self._zombies.append((place, self._lanes.pop(place)))
-            self._next[place] = self._committed.get(place, 0)
+            self._restart(place)
 
     async def _wake_zombie(self) -> None:
         """A worker that lost its partition without knowing it processes one more chunk."""
         place, lane = self._zombies.pop(self.rng.randrange(len(self._zombies)))
-        start = lane.applied + 1 if lane.changelog else self._committed.get(place, 0)
+        start = lane.advanced + 1 if lane.changelog else self._committed.get(place, 0)
         records = self.log.partitions[place][start : start + 20]
         if not records:
             return

@@ -46,6 +46,10 @@ class Attack:
     seen: list[Seen] = field(default_factory=list)
     events: Counter[str] = field(default_factory=Counter)
     """Facts by event id."""
+    vertices: dict[Token, Vertex] = field(default_factory=dict)
+    refused: dict[tuple[str, str], str] = field(default_factory=dict)
+    messages: int = 0
+    """Between identities, without the touches."""
 
     def see(self, seen: Seen) -> None:
         self.seen.append(seen)
@@ -60,16 +64,24 @@ class Attack:
             if table is FACTS:
                 self.events.update(row[2] for row in rows)
 
-    @property
-    def messages(self) -> int:
-        """Between identities, without the touches."""
-        return sum(self.graph.applied) - len(self.seen)
+    def end(self) -> "Attack":
+        self.drain()
+        self.vertices, self.refused = self.graph.vertices, self.graph.refused()
+        self.messages = sum(self.graph.applied) - len(self.seen)
+        return self
+
+    def customer(self, identity: Token) -> Token | None:
+        return self.vertices[identity].customer
+
+    def sizes(self) -> Counter[Token | None]:
+        """Identities of each customer."""
+        return Counter(vertex.customer for vertex in self.vertices.values())
 
     def per_event(self, number: float) -> float:
         return number / len(self.seen)
 
     def state_bytes_per_identity(self) -> float:
-        return self.graph.state_bytes / len(self.graph.customers())
+        return self.graph.state_bytes / len(self.vertices)
 
     def largest_value(self) -> int:
         return max(len(value) for values in self.graph.values for value in values.values())
@@ -109,31 +121,29 @@ def shared(request: pytest.FixtureRequest) -> tuple[Attack, Token]:
         ends = [(kind, one, True), (of_people, token(of_people, number), True)]
         ordered = ends if request.param == "stronger" else ends[::-1]
         found.see(Seen(ordered, "web", f"e{number}", number))
-    found.drain()
-    return found, one
+    return found.end(), one
 
 
-def most_links(vertex: Vertex) -> int:
-    return RULES.kind(vertex.kind).max_links
+def most_links(found: Attack, one: Token) -> int:
+    return RULES.kind(found.vertices[one].kind).max_links
 
 
 def test_value_of_many_is_shared_and_joins_no_one(shared: tuple[Attack, Token]) -> None:
     found, one = shared
-    vertices = found.graph.vertices
-    assert {identity for identity, vertex in vertices.items() if vertex.alone} == {one}
-    assert vertices[one].alone == Refused.SHARED
-    assert found.graph.customers() == {identity: identity for identity in vertices}
+    alone = {identity: each.alone for identity, each in found.vertices.items() if each.alone}
+    assert alone == {one: Refused.SHARED}
+    assert [i for i, each in found.vertices.items() if each.customer != i] == []
 
 
 def test_every_link_to_a_shared_value_is_refused_and_kept(shared: tuple[Attack, Token]) -> None:
     found, one = shared
     expected = {
         (min(each.hex(), one.hex()), max(each.hex(), one.hex())): "shared"
-        for each in found.graph.customers()
+        for each in found.vertices
         if each != one
     }
     assert len(expected) == PEOPLE
-    assert found.graph.refused() == expected
+    assert found.refused == expected
 
 
 def test_every_event_of_a_shared_value_is_kept_once(shared: tuple[Attack, Token]) -> None:
@@ -148,7 +158,7 @@ def test_shared_value_raises_one_alert(shared: tuple[Attack, Token]) -> None:
 
 def test_messages_of_a_shared_value_are_bounded(shared: tuple[Attack, Token]) -> None:
     found, one = shared
-    most = most_links(found.graph.vertices[one])
+    most = most_links(found, one)
     assert found.per_event(found.messages) < 2.1
     assert found.per_event(found.graph.message_bytes) < 300
     assert found.graph.largest_answer <= 2 * most + 10
@@ -157,8 +167,8 @@ def test_messages_of_a_shared_value_are_bounded(shared: tuple[Attack, Token]) ->
 
 def test_state_of_a_shared_value_is_bounded(shared: tuple[Attack, Token]) -> None:
     found, one = shared
-    most = most_links(found.graph.vertices[one])
-    assert len(found.graph.vertices[one].links) == most + 1
+    most = most_links(found, one)
+    assert len(found.vertices[one].links) == most + 1
     assert found.graph.largest_component() == 1
     assert found.state_bytes_per_identity() < 250
     assert found.largest_value() <= 500 + 120 * most
@@ -193,8 +203,7 @@ def chain(request: pytest.FixtureRequest) -> Attack:
     for number in order:
         ends = [("x", token("x", number), True), ("x", token("x", number + 1), True)]
         found.see(Seen(ends, "web", f"e{number}", number))
-    found.drain()
-    return found
+    return found.end()
 
 
 def test_no_more_of_a_chain_are_decided_together_than_rules_allow(chain: Attack) -> None:
@@ -202,19 +211,17 @@ def test_no_more_of_a_chain_are_decided_together_than_rules_allow(chain: Attack)
 
 
 def test_no_customer_of_a_chain_is_larger_than_rules_allow(chain: Attack) -> None:
-    sizes = Counter(chain.graph.customers().values())
-    assert max(sizes.values()) == MOST_IDENTITIES
+    assert max(chain.sizes().values()) == MOST_IDENTITIES
 
 
 def test_every_link_of_a_chain_joins_or_is_refused_and_kept(chain: Attack) -> None:
-    customers, refused = chain.graph.customers(), chain.graph.refused()
     apart = {
         (min(one.hex(), other.hex()), max(one.hex(), other.hex()))
         for one, other in chain.links()
-        if customers[one] != customers[other]
+        if chain.customer(one) != chain.customer(other)
     }
-    assert apart <= refused.keys()
-    assert {*refused.values()} == {Refused.CUSTOMER_FULL, Refused.COMPONENT_FULL}
+    assert apart <= chain.refused.keys()
+    assert {*chain.refused.values()} == {Refused.CUSTOMER_FULL, Refused.COMPONENT_FULL}
 
 
 def test_every_event_of_a_chain_is_kept_once(chain: Attack) -> None:
@@ -224,7 +231,7 @@ def test_every_event_of_a_chain_is_kept_once(chain: Attack) -> None:
 def test_full_components_raise_an_alert_at_each_end_of_a_refused_link_at_most(
     chain: Attack,
 ) -> None:
-    full = Counter(chain.graph.refused().values())[Refused.COMPONENT_FULL]
+    full = Counter(chain.refused.values())[Refused.COMPONENT_FULL]
     assert full <= chain.graph.counts["alerts component_full"] <= 2 * full
     assert chain.graph.alerts == chain.graph.counts["alerts component_full"]
 

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from touchstream.streams import lane as lane_module
 from touchstream.streams.changelog import MARKER, Changelog
 from touchstream.streams.effects import Effects
-from touchstream.streams.lane import RECORD_OVERHEAD_BYTES, Lane, Ports, batches, by_partition
+from touchstream.streams.lane import (
+    RECORD_OVERHEAD_BYTES,
+    Lane,
+    Layers,
+    Ports,
+    batches,
+    by_partition,
+)
 from touchstream.streams.log import Entry
 from touchstream.streams.memory_log import MemoryLog
 from touchstream.streams.records import Message, Record
@@ -100,14 +107,66 @@ def process(lane: Lane, chunk: Sequence[Record]) -> None:
 def test_messages_and_rows_are_stored_before_state_and_state_before_acknowledgement() -> None:
     world = World()
     process(taken(world), records(0, 3))
-    assert sorted(world.calls[:4]) == sorted([OUTPUT, "rows", f"{OUTPUT} done", "rows done"])
-    assert world.calls[4:] == [STATE, f"{STATE} done", "observed"]
+    sent, stored = [OUTPUT, f"{OUTPUT} done"], ["rows", "rows done"]
+    assert world.calls == [*sent, *stored, STATE, f"{STATE} done", "observed"]
 
 
-def test_messages_and_rows_are_sent_at_the_same_time() -> None:
+def test_chunks_are_computed_ahead_and_stored_together() -> None:
     world = World()
-    process(taken(world), records(0, 3))
-    assert sorted(world.calls[:2]) == sorted([OUTPUT, "rows"])
+    lane = taken(world)
+
+    async def advance_twice() -> None:
+        await lane.advance(records(0, 2))
+        await lane.advance(records(1, 5))
+        assert (world.sent, world.rows, lane.applied) == ([0, 1, 2, 3, 4], [], -1)
+        assert (lane.advanced, len(lane.values)) == (4, 5)
+        await lane.save()
+
+    asyncio.run(advance_twice())
+    assert [world.calls.count(name) for name in ("rows", STATE, "observed")] == [1, 1, 2]
+    assert (lane.applied, len(world.rows), len(lane.values)) == (4, 5, 5)
+
+
+def test_chunk_computed_while_another_is_stored_sees_its_state() -> None:
+    world = World()
+    lane = taken(world)
+
+    async def meanwhile() -> None:
+        await lane.advance(records(0, 2))
+        saving = asyncio.create_task(lane.save())
+        await asyncio.sleep(0)
+        assert world.calls[-1] == "rows"
+        await lane.advance(records(2, 4))
+        assert len(lane.values) == 4
+        await saving
+        assert (lane.applied, lane.advanced, len(lane.values)) == (1, 3, 4)
+        await lane.save()
+
+    asyncio.run(meanwhile())
+    assert lane.applied == 3
+    assert world.rows == [(offset,) for offset in range(4)]
+
+
+def test_too_many_rows_ahead_are_stored_before_anything_more_is_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lane_module, "ROWS_AHEAD", 10)
+    world = World()
+    lane = taken(world)
+    asyncio.run(lane.advance(records(0, 10)))
+    assert lane.applied == -1
+    asyncio.run(lane.advance(records(10, 11)))
+    assert lane.applied == 10
+
+
+@pytest.mark.parametrize("key", [b"new", b"old", b"gone", b"back", b"never"])
+def test_newer_layers_hide_older_ones(key: bytes) -> None:
+    new, old = {b"new": b"1", b"gone": b"", b"back": b"2"}, {b"gone": b"3", b"old": b"4"}
+    layers = Layers(new, {b"back": b""}, old)
+    wanted = {b"new": b"1", b"back": b"2", b"old": b"4"}
+    assert (layers.get(key), key in layers) == (wanted.get(key), key in wanted)
+    assert dict(layers) == wanted
+    assert len(layers) == 3
 
 
 def test_chunk_makes_one_batch_of_each() -> None:
@@ -192,7 +251,8 @@ def test_failing_port_leaves_the_state_as_it_was(broken: str) -> None:
     with pytest.raises(ConnectionError):
         process(lane, records(0, 3))
     assert not any(call.startswith((STATE, "observed")) for call in world.calls)
-    assert (lane.applied, lane.values) == (-1, {})
+    assert lane.changelog is not None
+    assert (lane.applied, lane.changelog.image.values) == (-1, {})
 
 
 def test_chunk_is_not_observed_when_its_state_could_not_be_stored() -> None:

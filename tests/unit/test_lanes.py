@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
@@ -133,6 +134,26 @@ def test_chunks_of_a_partition_stay_in_order() -> None:
     world = run(body)
     assert world.rows == [(0, offset) for offset in range(6)]
     assert world.acknowledged == [(0, 2), (0, 4), (0, 6)]
+
+
+def test_partition_is_released_when_its_chunk_is_computed_and_acknowledged_when_durable() -> None:
+    released: list[int] = []
+
+    async def body(world: World, lanes: Lanes) -> None:
+        await world.put(lanes, 0, 0, 2).wait()
+        gate = world.shut(0)
+        for start in (2, 4):
+            records = [Record(TOPIC, 0, n, 0, None, b"v") for n in (start, start + 1)]
+            done = asyncio.Event()
+            work = Work(records, done.set, partial(released.append, start))
+            lanes.put(Copy(), True, ZERO, work)
+        await settle()
+        assert (released, done.is_set()) == ([2, 4], False)
+        gate.set()
+        await done.wait()
+
+    world = run(body)
+    assert world.rows == [(0, offset) for offset in range(6)]
 
 
 def test_partition_does_not_wait_for_another() -> None:

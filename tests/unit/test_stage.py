@@ -25,7 +25,7 @@ from touchstream.agents import activity, root, stitch
 from touchstream.agents.activity import decode_customer_state
 from touchstream.agents.customer_messages import decode_customer
 from touchstream.agents.identity_messages import IdentityMessage, decode_identity
-from touchstream.agents.operations import Operation, SetRules, SetWord
+from touchstream.agents.operations import Operation, SetMark, SetRules, SetWord
 from touchstream.agents.profile import VIEW, Profile
 from touchstream.agents.rules import Kind
 from touchstream.agents.rules_file import default_rules
@@ -84,6 +84,7 @@ def log_of(topic: str) -> list[Record]:
     pairs = [(one.hex(), other.hex()) for (_, one, _), (_, other, _), *_ in found]
     said: list[Operation] = [SetWord(*pair, False, "ann") for pair in pairs[:6]]
     said += [SetWord(*pair, True, "ann") for pair in pairs[3:5]]
+    said += [SetMark(pairs[6][0], True, "ann"), SetMark(pairs[6][0], False, "ann")]
     said += [SetRules(strict, "strict", "bob"), SetRules(rules, "as before", "bob")]
     for number, (channel, touchpoint) in enumerate(published * 2):
         simulation.publish(channel, touchpoint)
