@@ -235,7 +235,8 @@ def token_of(name: str) -> Token:
 
 
 def name_of(token: Token) -> str:
-    return token[:1].decode()
+    """Letter of an identity; `*` of a whole partition."""
+    return token[:1].decode() if any(token) else "*"
 
 
 def touch_of(text: str, time: int = 1, event_id: str = "e", channel: str = "web") -> Seen:

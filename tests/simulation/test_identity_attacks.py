@@ -28,7 +28,7 @@ from touchstream.streams.records import Record
 from touchstream.streams.settings import Settings
 from touchstream.streams.stage import Outcome, run_chunk
 from touchstream.streams.tables import CHANGES, FACTS, LINKS, REFUSED, Row
-from touchstream.streams.topics import DAY_MS, DEAD_LETTER
+from touchstream.streams.topics import BATCH_BYTES, DAY_MS, DEAD_LETTER
 
 NOW_MS = 1_700_000_000_000
 RULES = default_rules()
@@ -257,6 +257,50 @@ def test_chain_that_is_seen_again_causes_no_messages(chain: Attack) -> None:
     chain.graph.rows.pop(FACTS)
 
 
+# A full component with links all around.
+
+FEW_TOGETHER, FEW_LINKS = 40, 10
+ROUND_RULES = Rules({}, Kind(5, max_links=FEW_LINKS), 5_000, FEW_TOGETHER, 50)
+
+
+@pytest.fixture(scope="module")
+def surrounded() -> Attack:
+    """As many are decided together as may be, each linked to others for whom there is no room."""
+    found = attack(ROUND_RULES)
+    for number in range(1, FEW_TOGETHER):
+        found.see(linked_by("x", (number - 1) // 2, number))
+    found.drain()
+    for number in range(FEW_TOGETHER):
+        for other in range(FEW_LINKS - 3):
+            found.see(linked_by("x", number, 1000 * (number + 1) + other))
+    return found.end()
+
+
+def linked_by(kind: str, one: int, other: int) -> Seen:
+    ends = [(kind, token(kind, one), True), (kind, token(kind, other), True)]
+    return Seen(ends, "web", f"e{one}-{other}", other)
+
+
+def test_messages_of_links_to_a_full_component_are_bounded(surrounded: Attack) -> None:
+    assert surrounded.graph.largest_component() == FEW_TOGETHER
+    assert surrounded.per_event(surrounded.messages) < 12
+    assert surrounded.graph.largest_answer <= 2 * FEW_TOGETHER
+
+
+def test_component_that_stays_full_alerts_to_new_links_only(surrounded: Attack) -> None:
+    """Its leaves become shared one by one; most of the other links find no room as before."""
+    graph = surrounded.graph
+    before, graph.largest_answer = graph.alerts, 0
+    for leaf in range(FEW_TOGETHER - 5, FEW_TOGETHER):
+        for other in range(5):
+            graph.see(linked_by("x", leaf, 10**6 + 1000 * leaf + other))
+        graph.drain()
+    shared, links = 5, 5 * 5
+    full = graph.largest_component() * FEW_LINKS
+    assert graph.alerts - before <= shared + 2 * links + 2 * FEW_LINKS * shared < full
+    assert graph.largest_answer <= 4 * FEW_TOGETHER
+
+
 # A touchpoint with 10,000 identifiers.
 
 SETTINGS = Settings(max_payload_bytes=4 << 20, horizon_past_days=30, horizon_future_seconds=60)
@@ -266,9 +310,11 @@ IDENTIFIERS = 10_000
 KINDS = ("email", "loyalty_id", "ticket_id", "anonymous_id")
 
 
-def touchpoint(identifiers: list[tuple[str, str]], occurred_at: int = NOW_MS) -> bytes:
+def touchpoint(
+    identifiers: list[tuple[str, str]], occurred_at: int = NOW_MS, event_id: str = "e1"
+) -> bytes:
     fields: dict[str, Any] = {
-        "event_id": "e1",
+        "event_id": event_id,
         "occurred_at": occurred_at,
         "action": "page_viewed",
         "identifiers": [
@@ -358,6 +404,28 @@ def test_touchpoint_beyond_the_payload_limit_is_a_dead_letter() -> None:
     (letter,) = ingest(crowd(), Settings()).messages
     assert letter.topic == DEAD_LETTER
     assert dict(letter.headers)["reason"] == Reason.TOO_LARGE.encode()
+
+
+LONG = 200_000
+"""Characters that fit into a touchpoint."""
+
+
+@pytest.mark.parametrize(
+    ("event_id", "kind"), [("e" * LONG, "ticket_id"), ("e1", "k" * LONG)], ids=["event id", "kind"]
+)
+def test_long_names_in_a_touchpoint_stay_within_what_kafka_takes(event_id: str, kind: str) -> None:
+    """They may be rejected, but they must not be kept once for each link."""
+    settings = Settings()
+    names = [(kind, "t"), *(("ticket_id", f"t{n}") for n in range(49))]
+    outcome = ingest(touchpoint(names, event_id=event_id), settings)
+    graph = Graph(RULES, 4, random.Random(1))
+    for identity, message in to_identities(outcome):
+        graph.tell(identity, encode(message))
+    graph.drain()
+    largest = max((len(v) for values in graph.values for v in values.values()), default=0)
+    assert graph.largest_message < BATCH_BYTES
+    assert largest < BATCH_BYTES
+    assert graph.message_bytes < 100 * LONG
 
 
 # Joining two known customers.

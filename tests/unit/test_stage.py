@@ -202,6 +202,7 @@ def poisoned(record: Record, kind: str) -> Record:
         "not msgpack": record._replace(value=head + b"\xc1"),
         "odd tag": record._replace(value=head + msgspec.msgpack.encode(["odd"])),
         "wrong type": record._replace(value=head + body[:-1]),
+        "no text": record._replace(value=head + msgspec.msgpack.encode(["odd"])[:-3] + b"\xff" * 3),
     }[kind]
 
 
@@ -216,6 +217,7 @@ def poisoned(record: Record, kind: str) -> Record:
         ("not msgpack", Reason.WRONG_TYPE),
         ("odd tag", Reason.WRONG_TYPE),
         ("wrong type", Reason.WRONG_TYPE),
+        ("no text", Reason.WRONG_TYPE),
     ],
 )
 def test_poison_record_becomes_a_dead_letter_and_its_neighbours_stay(
