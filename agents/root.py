@@ -41,6 +41,7 @@ class Root:
             told = (vertex.revision, vertex.term, vertex.customer, vertex.refused)
             self._component.seats[self._me] = Seat(vertex.weigh(turn.rules)[0], *told)
         self._parked_by: Cause | None = None
+        self._had_parked = bool(self._component.parked)
         self.assignments: list[Assign] = []
         """To ourselves."""
 
@@ -237,10 +238,13 @@ class Root:
         return len(self._seats) + size <= self._turn.rules.max_component
 
     def _park(self, ask: Ask, cause: Cause) -> None:
-        if (ask.one, ask.other) not in self._component.parked:
-            self._component.parked.add((ask.one, ask.other))
-            self._parked_by = cause
+        pair, parked = (ask.one, ask.other), self._component.parked
+        if pair in parked:
+            return
+        self._parked_by = cause
+        if not parked and not self._had_parked:
             self._turn.alert("component_full", {"identities": len(self._seats)})
+        parked.add(pair)
 
     def _refuse(self, ask: Ask, *, absorb: bool, cause: Cause) -> None:
         """There is no room: both ends keep the link and say so."""

@@ -22,6 +22,9 @@ FIXED_SCALES = frozenset({"nps", "enps"})
 """Questions that are another question on another scale."""
 LARGEST = 1e12
 """Bound of all fractional numbers: money in ten-thousandths and sums of it stay within 64 bits."""
+LONGEST_EVENT_ID = 256
+LONGEST_KIND = 64
+"""Characters of an event id and of a kind of identifier: both are kept with every link."""
 LONGEST_MS = 36_525 * DAY_MS
 
 
@@ -76,6 +79,13 @@ def _value_problem(channel: str, shape: Shape, touchpoint: Touchpoint) -> Proble
     if not touchpoint["event_id"] or not touchpoint["action"]:
         empty = "action" if touchpoint["event_id"] else "event_id"
         return Problem(Reason.INVALID_VALUE, empty, "is empty")
+    if len(touchpoint["event_id"]) > LONGEST_EVENT_ID:
+        text = f"is longer than {LONGEST_EVENT_ID} characters"
+        return Problem(Reason.INVALID_VALUE, "event_id", text)
+    for identifier in touchpoint["identifiers"]:
+        if len(identifier["kind"]) > LONGEST_KIND:
+            text = f"has a kind of more than {LONGEST_KIND} characters"
+            return Problem(Reason.INVALID_VALUE, "identifiers", text)
     for identifier in touchpoint["identifiers"]:
         if identifier["value"].strip() and identifier["kind"]:
             break
