@@ -443,6 +443,39 @@ def test_first_customer_of_an_identity_is_no_change() -> None:
     assert rows(graph_of("a:x b:x"), CHANGES) == []
 
 
+@pytest.mark.parametrize(
+    ("touches", "identities", "links", "moves"),
+    [
+        (("a:x",), 1, 0, 0),
+        (("a:x", "a:x"), 1, 0, 0),
+        (("a:x b:x",), 2, 1, 0),
+        (("a:x b:x", "a:x b:x", "b:x a:x"), 2, 1, 0),
+        (("a:x b:x c:x",), 3, 2, 0),
+        (("a:x", "b:x", "b:x a:x"), 2, 1, 1),
+        (("a:x b:x", "c:x d:x", "d:x a:x"), 4, 3, 2),
+        (("a:crm", "b:crm", "b:crm a:crm"), 2, 1, 0),
+    ],
+)
+def test_new_identities_and_links_and_moves_are_counted(
+    touches: tuple[str, ...], identities: int, links: int, moves: int
+) -> None:
+    counts = graph_of(*touches).counts
+    assert [counts[name] for name in ("identities", "links", "moves")] == [identities, links, moves]
+
+
+@pytest.mark.parametrize(
+    ("touches", "reason"),
+    [
+        (("a:x b:badge?",), "unverified"),
+        (("a:x b:bill",), "channel"),
+        (("a:crm b:x", "c:crm b:x"), "unique"),
+    ],
+)
+def test_refused_link_is_counted_once_by_its_reason(touches: tuple[str, ...], reason: str) -> None:
+    counts = graph_of(*touches).counts
+    assert {name: n for name, n in counts.items() if "refused" in name} == {f"refused {reason}": 1}
+
+
 @pytest.mark.parametrize(("one", "other"), [(A, B), (B, A)])
 @pytest.mark.parametrize("allow", [True, False])
 def test_word_is_one_row_with_the_smaller_identity_first(
