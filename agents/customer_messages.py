@@ -88,7 +88,7 @@ def decode_customer(body: bytes) -> CustomerMessage:
     """Body of a record on `cx.customer`; raises PoisonError."""
     try:
         return cast(CustomerMessage, _customer.decode(body))
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise PoisonError(Reason.WRONG_TYPE, str(error)) from None
 
 

@@ -207,5 +207,5 @@ def decode_identity(body: bytes) -> IdentityMessage:
     """Body of a record on `cx.identity`; raises PoisonError."""
     try:
         return cast(IdentityMessage, _identity.decode(body))
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise PoisonError(Reason.WRONG_TYPE, str(error)) from None
