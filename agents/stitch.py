@@ -41,8 +41,10 @@ from touchstream.streams.topics import IDENTITY
 
 NOBODY = bytes(16)
 """Key of records that are for a partition, not for an identity."""
-SWEPT_AT_ONCE = 500
+SWEPT_AT_ONCE = 1_000
 """Identities that are judged again, about, for one record."""
+MOST_SLOTS = 256
+"""Every record of a sweep looks at every key, so a large partition takes more at once."""
 
 
 class Stitch:
@@ -113,16 +115,16 @@ class Stitch:
             return
         state.put(RULING, Ruling(ruled.number, ruled.rules, ruled.operator, ruled.said_at))
         effects.insert(RULES, rules_row(ruled))
-        slots = 1 + len(state.keys(VERTEX)) // SWEPT_AT_ONCE
+        slots = min(1 + len(state.keys(VERTEX)) // SWEPT_AT_ONCE, MOST_SLOTS)
         self._sweep(Sweep(ruled.number, 0, slots), record, state, effects)
 
     def _sweep(self, sweep: Sweep, record: Record, state: State, effects: Effects) -> None:
         current = state.get(RULING, decode_ruling) or self._first
         if sweep.number != current.number:
             return
-        for key in state.keys(VERTEX):
-            if int.from_bytes(key[-4:], "big") % sweep.slots == sweep.slot:
-                self._tell(key[len(VERTEX) :], None, record, state, effects)
+        slot, slots = sweep.slot, sweep.slots
+        for key in state.keys(VERTEX, lambda key: int.from_bytes(key[-4:], "big") % slots == slot):
+            self._tell(key[len(VERTEX) :], None, record, state, effects)
         if sweep.slot + 1 < sweep.slots:
             onward = encode(Sweep(sweep.number, sweep.slot + 1, sweep.slots))
             effects.send_to(IDENTITY, record.partition, NOBODY, onward)

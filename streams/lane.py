@@ -91,13 +91,10 @@ class Layers(Mapping[bytes, bytes]):
         return default
 
     def __iter__(self) -> Iterator[bytes]:
-        seen: set[bytes] = set()
-        for layer in self._layers:
-            for key, value in layer.items():
-                if key not in seen:
-                    seen.add(key)
-                    if value:
-                        yield key
+        *newer, oldest = self._layers
+        changed = {key for layer in newer for key in layer}
+        yield from (key for key in changed if self.get(key))
+        yield from (key for key in oldest if key not in changed)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -39,11 +39,11 @@ class State:
         """Keep `value` under `key` when the chunk ends; None removes the key."""
         self._objects[key] = self._changed[key] = value
 
-    def keys(self, prefix: bytes) -> list[bytes]:
-        """All keys with a prefix, sorted; looks at every key there is."""
-        found = {key for key in self._values if key.startswith(prefix)}
+    def keys(self, prefix: bytes, where: Callable[[bytes], bool] = bool) -> list[bytes]:
+        """All keys with a prefix that `where` takes, sorted; looks at every key there is."""
+        found = {key for key in self._values if key.startswith(prefix) and where(key)}
         for key, value in self._changed.items():
-            if key.startswith(prefix):
+            if key.startswith(prefix) and where(key):
                 (found.discard if value is None else found.add)(key)
         return sorted(found)
 

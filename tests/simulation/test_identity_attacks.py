@@ -428,6 +428,21 @@ def test_long_names_in_a_touchpoint_stay_within_what_kafka_takes(event_id: str, 
     assert graph.message_bytes < 100 * LONG
 
 
+def test_densest_component_that_rules_allow_fits_into_a_batch() -> None:
+    """Of a smaller one every link is weighed: event ids are as long as they may be."""
+    number, links = 60, 20
+    graph = Graph(RULES, 4, random.Random(1))
+    for one in range(number):
+        near = [one + step for step in range(1 + links // 2)]
+        ends = [("ticket_id", token("ticket", each % number), True) for each in near]
+        graph.see(Seen(ends, "in_person", f"{one:04}" + 252 * "\U0001f600", NOW_MS + one))
+    graph.drain()
+    assert graph.largest_component() == number
+    largest = max(len(value) for values in graph.values for value in values.values())
+    allowed = RULES.max_component * RULES.other.max_links
+    assert largest / (number * links) * allowed < BATCH_BYTES
+
+
 # Joining two known customers.
 
 ANN, BOB = ("crm_id", token("crm", 1), True), ("crm_id", token("crm", 2), True)
