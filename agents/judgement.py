@@ -6,11 +6,13 @@ to the same judgement. What needs to know the rest of a customer is `resolution.
 
 from collections.abc import Collection
 from enum import StrEnum
+from hashlib import blake2b
 
 import msgspec
 
 from touchstream.agents.rules import Kind, Rules
 
+LONGEST_EVENT = 48
 Sights = dict[tuple[str, bool, bool], tuple[int, str]]
 """Channel, whether this end and the other end were verified -> time (ms) and id of the earliest
 touchpoint that showed both ends so."""
@@ -49,7 +51,7 @@ class Bond(msgspec.Struct, array_like=True, frozen=True, order=True):
     time: int
     """Event time of the earliest sight that counts, ms."""
     event: str
-    """Channel and event id of that sight."""
+    """Channel and event id of that sight; a digest of them when they are long."""
 
 
 def judge(kind: str, other_kind: str, sights: Sights, rules: Rules) -> Bond | Refused:
@@ -65,7 +67,7 @@ def judge(kind: str, other_kind: str, sights: Sights, rules: Rules) -> Bond | Re
         if (one.verified_only and not verified) or (other.verified_only and not other_verified):
             continue
         weakness = (-weaker, -stronger, not (verified and other_verified))
-        bonds.append(Bond(weakness, time, f"{channel}/{event_id}"))
+        bonds.append(Bond(weakness, time, _short(f"{channel}/{event_id}")))
     if bonds:
         return min(bonds)
     return Refused.UNVERIFIED if asserted else Refused.CHANNEL
@@ -74,6 +76,15 @@ def judge(kind: str, other_kind: str, sights: Sights, rules: Rules) -> Bond | Re
 def is_shared(kind: str, links: Collection[object], rules: Rules) -> bool:
     """Whether an identity with these links (those that rules let join) belongs to many."""
     return len(links) > rules.kind(kind).max_links
+
+
+def _short(event: str) -> str:
+    """Of long event ids a digest, so that the links of a component fit into one message."""
+    return (
+        event
+        if len(event) <= LONGEST_EVENT
+        else blake2b(event.encode(), digest_size=16).hexdigest()
+    )
 
 
 def _may_assert(kind: Kind, channel: str) -> bool:

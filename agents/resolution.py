@@ -200,12 +200,16 @@ class _Groups:
         return (one, other) if len(one.identities) >= len(other.identities) else (other, one)
 
     def _denial(self, one: _Group, other: _Group) -> Verdict | None:
-        for identity in other.identities if self._denied else ():
-            for denied in self._denied.get(identity, ()):
-                if self._of.get(denied) is one:
-                    ends = pair_of(identity, denied)
-                    return Verdict(Refused.DENIED, f"{ends[0].hex()} {ends[1].hex()}")
-        return None
+        denied = [
+            pair_of(identity, far)
+            for identity in (other.identities if self._denied else ())
+            for far in self._denied.get(identity, ())
+            if self._of.get(far) is one
+        ]
+        if not denied:
+            return None
+        ends = min(denied)
+        return Verdict(Refused.DENIED, f"{ends[0].hex()} {ends[1].hex()}")
 
     def _broken_rule(self, one: _Group, other: _Group) -> Verdict | None:
         """The rule that the joined group would break."""
