@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check lint types format bench bench-identity lock clean
+.PHONY: help demo test check lint types format docs bench bench-identity lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -27,6 +27,9 @@ types: .venv/dev.stamp
 format: .venv/dev.stamp  ## format the code
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
+
+docs: .venv/dev.stamp  ## write docs/metrics.md from the metric catalogue
+	@$(BIN)/python -m touchstream.streams.metric_docs > docs/metrics.md
 
 bench: .venv/local.stamp  ## events per second and latency of the whole stack on this machine
 	@$(BIN)/python benchmarks/pipeline.py

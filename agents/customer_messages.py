@@ -9,37 +9,83 @@ from touchstream.streams.dead_letters import Reason
 from touchstream.streams.errors import PoisonError
 
 
+class Answer(msgspec.Struct, array_like=True, frozen=True):
+    """An answer to a survey, as it was asked."""
+
+    question: str
+    score: float | None
+    low: float
+    high: float
+    """Ends of the asked scale."""
+    about_channel: str | None = None
+    item: str | None = None
+
+
+class Contact(msgspec.Struct, array_like=True, frozen=True):
+    """What is known of a contact with the service; times in ms."""
+
+    topic: str = ""
+    queue: str | None = None
+    wait_ms: int | None = None
+    handle_ms: int | None = None
+    transfers: int | None = None
+    abandoned: bool = False
+    resolved: bool | None = None
+
+
+class Purchase(msgspec.Struct, array_like=True, frozen=True):
+    """What is known of an order; money in ten-thousandths, times in ms."""
+
+    order_id: str | None = None
+    value_e4: int = 0
+    promised_at: int | None = None
+    delivered_at: int | None = None
+
+
 class Event(msgspec.Struct, array_like=True, frozen=True):
-    """What the customer view needs of a touchpoint; money in ten-thousandths, times in ms."""
+    """What the customer view needs of a touchpoint; times in ms."""
 
     occurred_at: int
     channel: str
     action: str
     campaign: str | None = None
     account_id: str | None = None
-    about_channel: str | None = None
-    question: str | None = None
-    score: float | None = None
-    scale_min: float | None = None
-    scale_max: float | None = None
-    value_e4: int | None = None
-    handle_ms: int | None = None
+    segment: str | None = None
+    team: str | None = None
+    sentiment: float | None = None
+    rating: float | None = None
+    mark: str | None = None
+    """Id of the invitation to a survey; brand that a post is about."""
+    consent: dict[str, bool] | None = None
+    answer: Answer | None = None
+    contact: Contact | None = None
+    purchase: Purchase | None = None
 
 
 class Totals(msgspec.Struct, array_like=True):
-    """Lifetime totals of events that are no longer kept one by one."""
+    """Sums over touchpoints; what is the latest goes by time, then by value."""
 
     touchpoints: dict[str, int] = {}
-    contacts: int = 0
+    contacts: dict[str, int] = {}
     orders: int = 0
     revenue_e4: int = 0
+    returns: int = 0
+    returned_e4: int = 0
+    first_order_at: int | None = None
     last_order_at: int | None = None
-    first: Event | None = None
-    last: Event | None = None
-    answers: dict[str, tuple[int, float]] = {}
-    """Latest answer by question: its time and score."""
+    first: tuple[int, str, int, str] | None = None
+    last: tuple[int, str, int, str] | None = None
+    """First and last touch: time, channel, event key, campaign."""
+    answers: dict[str, tuple[int, int, int, int]] = {}
+    """By question, in thousandths: time and score of the latest answer, number and sum of all."""
+    texts_scored: int = 0
+    sentiment_e4: int = 0
+    advocacy: dict[str, int] = {}
+    consent: dict[str, tuple[int, bool]] = {}
+    """Latest word on a purpose: when, and which."""
     account: tuple[int, str] | None = None
-    """Latest account named: when, and which."""
+    segment: tuple[int, str] | None = None
+    """Latest account and segment named: when, and which."""
 
 
 class Activity(msgspec.Struct, array_like=True):

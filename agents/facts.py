@@ -5,12 +5,30 @@ from typing import Any
 
 import msgspec
 
-from touchstream.agents.customer_messages import Event, customer_name
+from touchstream.agents.customer_messages import (
+    Answer,
+    Contact,
+    Event,
+    Purchase,
+    customer_name,
+)
 from touchstream.agents.identity_messages import Touch
 from touchstream.agents.resolution import Token
-from touchstream.streams.tables import Row
+from touchstream.streams.table import Row
+from touchstream.streams.validation import SCALES
 
 FIRST = 1 << 63
+LONGEST_MEMBER = 64
+"""Characters of a segment and of a team."""
+SERVICE = {
+    ("phone", "ended"),
+    ("chat", "ended"),
+    ("in_person", "ended"),
+    ("email", "replied"),
+    ("sms", "replied"),
+    ("social", "messaged"),
+}
+"""Touchpoints that are contacts with the service."""
 PROMOTED = {
     "value",
     "currency",
@@ -49,21 +67,57 @@ def event_key(channel: str, event_id: str) -> int:
 
 def event_of(touch: Touch) -> Event:
     """What the customer view needs of a touch."""
-    get = touch.fields.get
+    channel, get, properties = touch.channel, touch.fields.get, touch.properties
+    segment, team = properties.get("segment"), get("team") or properties.get("team")
     return Event(
         touch.occurred_at,
-        touch.channel,
+        channel,
         touch.action,
-        touch.campaign,
-        touch.account_id,
-        get("about_channel"),
-        get("question"),
-        get("score"),
-        get("scale_min"),
-        get("scale_max"),
-        ten_thousandths(get("value")),
-        get("handle_ms"),
+        touch.campaign or None,
+        touch.account_id or None,
+        segment[:LONGEST_MEMBER] if segment else None,
+        team[:LONGEST_MEMBER] if team else None,
+        get("sentiment"),
+        get("rating"),
+        get("invitation_id") or (properties.get("brand") if channel == "social" else None),
+        touch.consent or None,
+        _answer(touch) if "question" in touch.fields or "item" in touch.fields else None,
+        _contact(touch) if (channel, touch.action) in SERVICE else None,
+        _purchase(touch) if channel == "purchase" else None,
     )
+
+
+def _answer(touch: Touch) -> Answer:
+    get = touch.fields.get
+    question = get("question", "")
+    low, high = SCALES.get(question, (1, 5))
+    return Answer(
+        question,
+        get("score"),
+        get("scale_min", low),
+        get("scale_max", high),
+        get("about_channel"),
+        get("item"),
+    )
+
+
+def _contact(touch: Touch) -> Contact:
+    get = touch.fields.get
+    return Contact(
+        get("topic", ""),
+        get("queue"),
+        get("wait_ms"),
+        get("handle_ms"),
+        get("transfers"),
+        get("abandoned", False),
+        get("resolved"),
+    )
+
+
+def _purchase(touch: Touch) -> Purchase:
+    get = touch.fields.get
+    value = ten_thousandths(get("value")) or 0
+    return Purchase(get("order_id"), value, get("promised_at"), get("delivered_at"))
 
 
 def fact_row(touch: Touch, identity: Token, customer: Token, partition: int, offset: int) -> Row:

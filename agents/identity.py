@@ -223,7 +223,9 @@ class Identity:
             turn.send(other, self._alone(cause))
         if alone == Refused.SHARED:
             turn.effects.count("shared")
-            turn.alert("shared", {"kind": vertex.kind, "links": len(vertex.links)})
+            links = len(vertex.links)
+            reason = f"This {vertex.kind} is linked to {links} others and joins no one from now on."
+            turn.alert("shared", reason, cause, {"kind": vertex.kind, "links": links})
 
     def _all_asks(self) -> list[Ask]:
         """Every link that joins, and every word that does."""

@@ -11,8 +11,8 @@ import msgspec
 from touchstream.agents.archive import Archive, Columns
 from touchstream.agents.dry_run import Report, dry_run
 from touchstream.agents.explanation import WHY, Explanation, explain
+from touchstream.agents.facts import SERVICE
 from touchstream.agents.identifiers import identity_token
-from touchstream.agents.measures import CONTACTS
 from touchstream.agents.neighbourhood import Store, gather, marked, marks_of, said_of
 from touchstream.agents.operations import SetMark, SetRules, SetWord, encode_operation
 from touchstream.agents.rules import Kind, Rules
@@ -132,7 +132,7 @@ def dry_run_of(store: WholeStore, text: str, name: str) -> Report:
         archive.add_sights(columns)
     archive.add_words(map(said_of, store.all_words()))
     archive.shared, archive.erased = marked(marks_of(store.all_marks()))
-    for columns in store.all_figures(CONTACTS):
+    for columns in store.all_figures(SERVICE):
         archive.add_figures(columns)
     return dry_run(archive, now, then)
 

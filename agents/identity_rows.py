@@ -5,7 +5,7 @@ from touchstream.agents.evidence import Mark, Vertex
 from touchstream.agents.identity_messages import Cause, Ruled
 from touchstream.agents.resolution import Token, Verdict, Word, pair_of
 from touchstream.agents.turn import Turn
-from touchstream.streams.tables import Row
+from touchstream.streams.table import Row
 
 FIRST = 1 << 63
 

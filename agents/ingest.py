@@ -17,6 +17,7 @@ from touchstream.agents.junk import rules_problem
 from touchstream.agents.operations import SetRules, decode_operation
 from touchstream.agents.rule_book import RuleBook
 from touchstream.agents.rules import UNIDENTIFIED, Rules
+from touchstream.agents.sentiment import Scorer, SentimentModel, load_model
 from touchstream.schemas import load_schema
 from touchstream.streams.app import App
 from touchstream.streams.codec import TouchpointCodec
@@ -109,11 +110,13 @@ class Ingest:
         tokens: Tokens,
         settings: Settings,
         rule_book: RuleBook | None = None,
+        sentiment_model: SentimentModel | None = None,
     ) -> None:
-        """Without a rule book the default rules hold at all times."""
+        """Without a rule book the default rules hold at all times; without a model no sentiment."""
         self._codec = codec
         self._tokens = tokens
         self._rule_book = rule_book or RuleBook()
+        self._scorer = Scorer(sentiment_model) if sentiment_model else None
         self._readers: list[Identifiers] = []
         self._past_ms = settings.horizon_past_days * DAY_MS
         self._future_ms = settings.horizon_future_seconds * 1000
@@ -134,7 +137,7 @@ class Ingest:
             found = [self._unidentified(channel, touchpoint["event_id"])]
             effects.count("unidentified")
         used = max(identifiers.rules.max_identifiers, 1)
-        touch = self._touch(channel, touchpoint, record, found[:used])
+        touch = self._touch(channel, touchpoint, record, found[:used], effects)
         identity = found[0][0].token
         effects.send(IDENTITY, identity, encode(touch))
         effects.count("touchpoints", channel)
@@ -174,6 +177,7 @@ class Ingest:
         touchpoint: dict[str, Any],
         record: Record,
         identities: Sequence[Identity],
+        effects: Effects,
     ) -> Touch:
         (reading, verified), *others = identities
         values = ((name, touchpoint[name]) for name in self._fields[channel])
@@ -181,6 +185,8 @@ class Ingest:
         handle_ms = handling_ms(channel, fields)
         if handle_ms is not None:
             fields["handle_ms"] = handle_ms
+        if self._scorer:
+            fields |= self._scorer.added(channel, fields, touchpoint["locale"], effects)
         return Touch(
             reading.kind,
             verified,
@@ -208,8 +214,13 @@ def refuse(touch: Touch, identity: bytes, left_out: Sequence[Identity], effects:
         row = (name, reading.token.hex(), touch.kind, reason, touchpoint, touch.received_at, 1, 0)
         effects.insert(REFUSED, row)
         effects.count("refused", reason)
-    detail = {"identity": name, "left_out": len(left_out), "touchpoint": touchpoint}
-    effects.alert(reason, detail)
+    effects.alert(
+        reason,
+        f"A touchpoint carried too many identifiers: the weakest {len(left_out)} were left out.",
+        cause=(name, touchpoint),
+        identity=name,
+        evidence={"left_out": len(left_out), "touchpoint": touchpoint},
+    )
 
 
 def hear(rule_book: RuleBook, record: Record) -> None:
@@ -231,9 +242,10 @@ def hear(rule_book: RuleBook, record: Record) -> None:
 def attach(app: App) -> None:
     """Run ingest over all channels, under the rules that operators set."""
     settings, rule_book = app.settings, RuleBook()
+    model = load_model(settings.sentiment_model)
     follower = Follower(settings, (OPERATIONS, 0), partial(hear, rule_book))
     follower.start()
     app.on_stop(follower.stop)
     codec = TouchpointCodec.from_settings(settings)
-    ingest = Ingest(codec, tokens_of(settings), settings, rule_book)
+    ingest = Ingest(codec, tokens_of(settings), settings, rule_book, model)
     app.run(ingest, TOUCHPOINTS, stateful=False)

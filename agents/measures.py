@@ -1,57 +1,141 @@
-"""What one event contributes to the metric catalogue: a pure function, in the metrics' scale."""
+"""What one touchpoint measures by itself: a pure function, in the measures' scale."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from touchstream.agents.customer_messages import Event
+from touchstream.agents.customer_messages import Answer, Contact, Event
+from touchstream.streams.catalogue import Catalogue
 from touchstream.streams.validation import SCALES
 
-CONTACTS = {
-    ("phone", "ended"),
-    ("chat", "ended"),
-    ("in_person", "ended"),
-    ("email", "replied"),
-    ("sms", "replied"),
-    ("social", "messaged"),
-}
-"""Finished contacts: a conversation counts once, when it ends; an inbound reply is a contact."""
+ANSWERS = {"csat", "ces", "trust", "nps"}
+"""Questions to customers that are measured."""
+POSITIVE = 0.05
+"""Sentiment from which a text is positive; negative below its opposite (VADER)."""
+GOOD_RATING = 4
 
-QUESTIONS = {"csat", "nps", "ces"}
-"""Questions with a metric; the answers are converted to their usual scale."""
-
-Measure = tuple[str, int]
+Measured = tuple[str, int]
+"""A measure and its value."""
+Reader = Callable[[Event], int]
 
 
-def measures(event: Event) -> Iterator[Measure]:
-    """Metrics that the event is measured by, each with the value of its variable."""
-    if (event.channel, event.action) in CONTACTS:
-        yield "contacts", 1
-    if event.action == "ended" and event.handle_ms is not None:
-        yield "average_handle_time", event.handle_ms
-    elif event.channel == "purchase" and event.action == "placed":
-        yield "orders", 1
-        yield "revenue", event.value_e4 or 0
-    elif event.channel == "survey" and event.action == "answered":
-        yield from _answer(event)
+def thousandths(answer: Answer) -> int | None:
+    """Score on the usual scale of its question, in thousandths; None without a score."""
+    if answer.score is None:
+        return None
+    low, high = SCALES[answer.question]
+    converted = low + (answer.score - answer.low) / (answer.high - answer.low) * (high - low)
+    return round(1000 * converted)
 
 
 def member(event: Event) -> str:
     """Channel that the measures belong to: for a survey, the channel it asks about."""
-    return event.about_channel or event.channel
+    answer = event.answer
+    return event.channel if answer is None else answer.about_channel or event.channel
 
 
-def _answer(event: Event) -> Iterator[Measure]:
-    question, score = event.question, event.score
-    if score is None or question not in QUESTIONS:
+class Measures:
+    """The measures of a catalogue that a single touchpoint gives."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._answer_within_ms = catalogue.answer_within_ms
+        self._short_abandon_ms = catalogue.short_abandon_ms
+        self._on: dict[tuple[str, str], list[tuple[str, Reader]]] = {}
+        for name, measure in catalogue.measures.items():
+            for each in measure.on:
+                channel, _, action = each.partition(".")
+                entry = (name, _READERS[measure.value])
+                self._on.setdefault((channel, action), []).append(entry)
+
+    def of(self, event: Event) -> list[Measured]:
+        """All that the touchpoint measures."""
+        at = (event.channel, event.action)
+        found = [(name, read(event)) for name, read in self._on.get(at, ())]
+        if event.answer is not None and event.action == "answered":
+            found += _answered(event.channel, event.answer)
+        if event.contact is not None and event.action == "ended":
+            found += self._contact(event.channel, event.contact)
+        if event.sentiment is not None:
+            found += _sentiment(event.sentiment)
+        if at == ("social", "mentioned"):
+            found.append(("mention", int(not event.mark)))
+        elif at == ("social", "reviewed") and (event.rating or 0) >= GOOD_RATING:
+            found.append(("good_review", 1))
+        return found
+
+    def _contact(self, channel: str, contact: Contact) -> Iterator[Measured]:
+        wait = contact.wait_ms
+        if contact.handle_ms is not None and channel in ("phone", "chat"):
+            yield "handle_time", contact.handle_ms
+        if channel == "phone":
+            if contact.abandoned:
+                yield from self._abandoned(wait)
+                return
+            yield "answered", 1
+            if wait is not None:
+                yield "answer_time", wait
+                if wait <= self._answer_within_ms:
+                    yield "answered_in_time", 1
+        elif channel == "chat" and wait is not None:
+            yield "first_response", wait
+        if channel in ("phone", "chat"):
+            yield "transferred", int((contact.transfers or 0) >= 1)
+
+    def _abandoned(self, wait: int | None) -> Iterator[Measured]:
+        yield "abandoned", 1
+        if wait is not None and wait <= self._answer_within_ms:
+            yield "abandoned_in_time", 1
+        if wait is not None and wait <= self._short_abandon_ms:
+            yield "abandoned_soon", 1
+
+
+def _answered(channel: str, answer: Answer) -> Iterator[Measured]:
+    score = answer.score
+    if score is None:
         return
-    low, high = SCALES[question]
-    asked_low = low if event.scale_min is None else event.scale_min
-    asked_high = high if event.scale_max is None else event.scale_max
-    if question == "nps":
-        if (asked_low, asked_high) == (low, high):
-            yield "nps", (score >= 9) - (score <= 6)
-        return
-    converted = low + (score - asked_low) / (asked_high - asked_low) * (high - low)
-    yield question, round(1000 * converted)
-    if question == "csat":
-        top = asked_high if asked_high - asked_low <= 2 else asked_high - 1
-        yield "csat_top2", int(score >= top)
+    if channel == "employee":
+        if answer.question == "enps":
+            yield "enps", (score >= 9) - (score <= 6)
+        if answer.item:
+            yield "engagement", _is_top(answer, score)
+    elif channel == "survey" and answer.question in ANSWERS:
+        if answer.question == "nps":
+            yield from _recommended(score)
+        else:
+            yield from _rated(answer, score)
+
+
+def _recommended(score: float) -> Iterator[Measured]:
+    yield "nps", (score >= 9) - (score <= 6)
+    yield "promoter", int(score >= 9)
+    yield "passive", int(6 < score < 9)
+    yield "detractor", int(score <= 6)
+
+
+def _rated(answer: Answer, score: float) -> Iterator[Measured]:
+    value = thousandths(answer)
+    assert value is not None
+    yield answer.question, value
+    if answer.question == "ces":
+        yield "ces_index", (value >= 5500) - (value < 3500)
+        yield "ces_easy", int(value >= 4500)
+    else:
+        yield f"{answer.question}_top2", _is_top(answer, score)
+
+
+def _is_top(answer: Answer, score: float) -> int:
+    """Whether an answer is in the top two points; the top one on scales of three or fewer."""
+    few = answer.high - answer.low <= 2
+    return int(score >= (answer.high if few else answer.high - 1))
+
+
+def _sentiment(sentiment: float) -> Iterator[Measured]:
+    yield "sentiment", round(10_000 * sentiment)
+    yield "net_sentiment", (sentiment >= POSITIVE) - (sentiment <= -POSITIVE)
+
+
+_READERS: dict[str, Reader] = {
+    "": lambda event: 1,
+    "value_e4": lambda event: event.purchase.value_e4 if event.purchase else 0,
+    "wait_ms": lambda event: event.contact.wait_ms or 0 if event.contact else 0,
+    "handle_ms": lambda event: event.contact.handle_ms or 0 if event.contact else 0,
+    "rating": lambda event: round(event.rating or 0),
+}

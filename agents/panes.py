@@ -1,69 +1,185 @@
 """Metric panes: additive by event time, in minutes, hours and days; absolute, with a version.
 
-When a contribution changes, the old one is subtracted and the new one added, so that every pane
+When a measurement changes, the old one is subtracted and the new one added, so that every pane
 corrects itself after merges, splits and late events. A window is a sum of panes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+from math import ceil, log
 from struct import Struct
 
 import msgspec
 
-from touchstream.agents.measures import Measure
-from touchstream.schemas import load_metrics
-from touchstream.streams.tables import Row
+from touchstream.agents.ledger import Measurement, Member, Members
+from touchstream.agents.levels import changes_of
+from touchstream.streams.catalogue import Catalogue
+from touchstream.streams.state import State
+from touchstream.streams.table import Row
 
-RESOLUTIONS = ((b"m", "minute", 60), (b"h", "hour", 3_600), (b"d", "day", 86_400))
+MINUTE_MS = 60_000
+DAY_MINUTES = 1440
+RESOLUTIONS = ((b"m", "minute", 1), (b"h", "hour", 60), (b"d", "day", DAY_MINUTES))
+"""Mark in state keys, name, length in minutes."""
 PANE = b"\x03"
-DIMENSION = "channel"
+MEMBERS = b"\x04"
+OTHER = "(other)"
+"""Stands for all members beyond those that a dimension may have."""
+ACCURACY = 0.01
+"""Relative error of quantiles; buckets are powers of gamma (Masson, Rim, Lee: DDSketch, 2019)."""
+GAMMA = (1 + ACCURACY) / (1 - ACCURACY)
+ZERO_BUCKET = -1
+_LOG_GAMMA = log(GAMMA)
 _key = Struct(">ccq").pack
 _unkey = Struct(">ccq").unpack_from
 _HEAD = Struct(">ccq").size
 _NAMES = {mark: name for mark, name, _ in RESOLUTIONS}
-WITH_SQUARES = {name for name, metric in load_metrics().items() if metric["squares"]}
-"""Metrics that keep squares, for intervals."""
 
 
 class Pane(msgspec.Struct, array_like=True):
-    """One pane of one channel: by metric the number of measurements, their sum, and of squares."""
+    """One pane of one member, by measure."""
 
-    version: int = 0
-    metrics: dict[str, tuple[int, int, int]] = {}
+    sums: dict[str, tuple[int, int, int, int]] = {}
+    """Number of measurements, their sum, the sum of their squares, and number of changes."""
+    buckets: dict[str, dict[int, int]] = {}
+    """Histograms: number of measurements by bucket."""
 
-    def add(self, measure: Measure, sign: int) -> None:
-        """Add a measurement (sign 1) or take it back (sign -1)."""
-        metric, value = measure
-        n, total, squares = self.metrics.get(metric, (0, 0, 0))
-        square = value * value if metric in WITH_SQUARES else 0
-        self.metrics[metric] = n + sign, total + sign * value, squares + sign * square
+
+class Added:
+    """What a chunk adds to the panes of one measure."""
+
+    __slots__ = ("buckets", "changes", "n", "squares", "total")
+
+    def __init__(self) -> None:
+        self.n = self.total = self.squares = self.changes = 0
+        self.buckets: dict[int, int] = {}
 
 
 decode_pane = msgspec.msgpack.Decoder(Pane).decode
+_decode_members: Callable[[bytes], set[str]] = msgspec.msgpack.Decoder(set[str]).decode
 
 
-def pane_keys(member: str, occurred_at: int) -> Iterator[bytes]:
-    """State keys of the panes that hold a moment (ms), one for each resolution."""
-    seconds = occurred_at // 1000
-    suffix = member.encode()
-    for mark, _, length in RESOLUTIONS:
-        yield _key(PANE, mark, seconds - seconds % length) + suffix
+@lru_cache(10_000)
+def bucket_of(value: int) -> int:
+    """Bucket of a measurement."""
+    return ceil(log(value) / _LOG_GAMMA) if value > 0 else ZERO_BUCKET
 
 
-def pane_rows(key: bytes, pane: Pane, shard: int) -> Iterator[Row]:
-    """Rows of `tables.PANES` for one pane."""
+class Panes:
+    """Adds measurements to the panes of a catalogue: what a chunk adds is summed up first."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._squares = {name for name, each in catalogue.measures.items() if each.squares}
+        self._histograms = {name for name, each in catalogue.measures.items() if each.histogram}
+        self._most = {name: each.members for name, each in catalogue.dimensions.items()}
+        self._windows = catalogue.day_windows
+        self._steps = {
+            name: RESOLUTIONS if each.finest == "minute" else RESOLUTIONS[1:]
+            for name, each in catalogue.dimensions.items()
+        }
+
+    def add(self, entries: Iterable[tuple[Measurement, int]], state: State) -> None:
+        """Add each measurement as often as its number says; less than 0 takes it back."""
+        groups = state.scratch
+        for (measure, at, value, members, level), number in entries:
+            group = members, at // MINUTE_MS, level
+            measures = groups.get(group)
+            if measures is None:
+                measures = groups[group] = {}
+            added = measures.get(measure)
+            if added is None:
+                added = measures[measure] = Added()
+            added.changes += 1
+            added.total += number * value
+            if not level:
+                added.n += number
+            if measure in self._squares:
+                added.squares += number * value * value
+            if measure in self._histograms:
+                bucket = bucket_of(value)
+                added.buckets[bucket] = added.buckets.get(bucket, 0) + number
+
+    def flush(self, shard: int, state: State) -> Iterator[Row]:
+        """Put what was added into the panes; rows of `tables.PANES` that change."""
+        changed: dict[bytes, dict[str, None]] = {}
+        for (members, minute, level), measures in state.scratch.items():
+            if level:
+                self._change_levels(members, minute, measures, changed, state)
+                continue
+            for member in members:
+                for key in self._keys(self._known(member, state), minute):
+                    pane = state.get(key, decode_pane) or Pane()
+                    for measure, added in measures.items():
+                        _add(pane, measure, added, 1)
+                    changed.setdefault(key, {}).update(dict.fromkeys(measures))
+                    state.put(key, pane)
+        for key, names in changed.items():
+            pane = state.get(key, decode_pane) or Pane()
+            yield from pane_rows(key, pane, names, shard)
+
+    def _change_levels(
+        self,
+        members: Members,
+        minute: int,
+        levels: Mapping[str, Added],
+        changed: dict[bytes, dict[str, None]],
+        state: State,
+    ) -> None:
+        (member,) = members
+        dimension, name = self._known(member, state)
+        suffix = f"{dimension}\0{name}".encode()
+        for level, added in levels.items():
+            for each, day, by in changes_of(level, minute // DAY_MINUTES, self._windows):
+                key = _key(PANE, b"d", day * DAY_MINUTES * 60) + suffix
+                pane = state.get(key, decode_pane) or Pane()
+                _add(pane, each, added, by)
+                changed.setdefault(key, {})[each] = None
+                state.put(key, pane)
+
+    def _keys(self, member: Member, minute: int) -> Iterator[bytes]:
+        """State keys of the panes that hold a minute, one for each resolution."""
+        dimension, name = member
+        suffix = f"{dimension}\0{name}".encode()
+        for mark, _, minutes in self._steps.get(dimension, ()):
+            yield _key(PANE, mark, (minute - minute % minutes) * 60) + suffix
+
+    def _known(self, member: Member, state: State) -> Member:
+        """The member, or the one that stands for those beyond the limit."""
+        dimension, name = member
+        most = self._most.get(dimension)
+        if most is None:
+            return member
+        key = MEMBERS + dimension.encode()
+        known = state.get(key, _decode_members)
+        if known is not None and name in known:
+            return member
+        known = known or set()
+        if len(known) >= most:
+            return dimension, OTHER
+        state.put(key, known | {name})
+        return member
+
+
+def pane_rows(key: bytes, pane: Pane, measures: Iterable[str], shard: int) -> Iterator[Row]:
+    """Rows of `tables.PANES` for some measures of one pane."""
     _, mark, start = _unkey(key)
-    member = key[_HEAD:].decode()
-    for metric, (n, total, squares) in pane.metrics.items():
-        resolution = _NAMES[mark]
-        yield (
-            metric,
-            DIMENSION,
-            member,
-            resolution,
-            start,
-            shard,
-            n,
-            total,
-            squares,
-            pane.version,
-        )
+    dimension, _, member = key[_HEAD:].decode().partition("\0")
+    for measure in measures:
+        *sums, version = pane.sums[measure]
+        buckets = pane.buckets.get(measure, {})
+        where = (measure, dimension, member, _NAMES[mark], start, shard)
+        yield (*where, *sums, buckets, version)
+
+
+def _add(pane: Pane, measure: str, added: Added, sign: int) -> None:
+    n, total, squares, changes = pane.sums.get(measure, (0, 0, 0, 0))
+    pane.sums[measure] = (
+        n + added.n,
+        total + sign * added.total,
+        squares + added.squares,
+        changes + added.changes,
+    )
+    if added.buckets:
+        histogram = pane.buckets.setdefault(measure, {})
+        for bucket, number in added.buckets.items():
+            histogram[bucket] = histogram.get(bucket, 0) + number

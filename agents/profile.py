@@ -1,22 +1,32 @@
 """Profile: touches and moves in, the single customer view and the metric panes out.
 
-An agent over one log keyed by customer. What a customer contributes to the panes is a pure function
-of its events, so moves subtract here what they add there.
+An agent over one log keyed by customer. What a customer comes to is a pure function of its events,
+so what one customer subtracts after a move another one adds.
 """
 
-from touchstream.agents.activity import Customer, decode_customer_state, take
-from touchstream.agents.customer_messages import CustomerMessage, Event, decode_customer, encode
-from touchstream.agents.measures import measures, member
-from touchstream.agents.panes import PANE, Pane, decode_pane, pane_keys, pane_rows
+from touchstream.agents.activity import Customer, decode_customer_state, fold, take
+from touchstream.agents.course import World
+from touchstream.agents.customer_messages import (
+    CustomerMessage,
+    customer_name,
+    decode_customer,
+    encode,
+)
+from touchstream.agents.journey_rules import load_journey
+from touchstream.agents.ledger import Ledger
+from touchstream.agents.life import go_on, must_reread, reread
+from touchstream.agents.loop import raise_alerts
+from touchstream.agents.panes import Panes
 from touchstream.agents.resolution import Token
 from touchstream.agents.view import customer_row
 from touchstream.streams.app import App
+from touchstream.streams.catalogue import Catalogue, load_catalogue
+from touchstream.streams.customer_tables import CUSTOMERS, PANES
 from touchstream.streams.effects import Effects
 from touchstream.streams.internal import unframe
 from touchstream.streams.positions import is_new
 from touchstream.streams.records import Record
 from touchstream.streams.state import State
-from touchstream.streams.tables import CUSTOMERS, PANES
 from touchstream.streams.topics import CUSTOMER
 
 VIEW = b"\x02"
@@ -27,6 +37,11 @@ class Profile:
 
     name = "profile"
 
+    def __init__(self, catalogue: Catalogue, world: World) -> None:
+        """`world` says what a course depends on, `catalogue` which panes are kept."""
+        self._world = world
+        self._panes = Panes(catalogue)
+
     def apply(self, record: Record, state: State, effects: Effects) -> None:
         """Take one record of `cx.customer`."""
         name, value, body = unframe(record)
@@ -36,6 +51,7 @@ class Profile:
             return
         key = VIEW + name
         customer = state.get(key, decode_customer_state) or Customer()
+        before = customer.events() if must_reread(customer, message) else None
         change = take(customer, message)
         if change.duplicate:
             effects.count("duplicates")
@@ -43,10 +59,15 @@ class Profile:
         customer.version += 1
         customer.changed_at = record.timestamp_ms
         state.put(key, customer)
-        for event in change.added:
-            contribute(state, event, 1)
-        for event in change.removed:
-            contribute(state, event, -1)
+        if before is None:
+            ledger = go_on(customer, change, self._world)
+        else:
+            ledger = reread(customer, before, self._world)
+        self._panes.add(ledger.entries, state)
+        write_rows(name, customer.version, ledger, effects)
+        raise_alerts(name, message, change, ledger, effects)
+        if change.added:
+            fold(customer, message.identity, self._world)
         if change.onward:
             send_on(effects, *change.onward)
 
@@ -54,10 +75,16 @@ class Profile:
         """The customers and panes that changed."""
         for key, value in state.changed.items():
             if key[:1] == VIEW:
-                effects.insert(CUSTOMERS, customer_row(key[1:], value))
-            elif key[:1] == PANE:
-                for row in pane_rows(key, value, partition):
-                    effects.insert(PANES, row)
+                effects.insert(CUSTOMERS, customer_row(key[1:], value, self._world.rules))
+        for row in self._panes.flush(partition, state):
+            effects.insert(PANES, row)
+
+
+def write_rows(name: Token, version: int, ledger: Ledger, effects: Effects) -> None:
+    """Write what the customer's life consists of; what is no more is marked as deleted."""
+    customer = customer_name(name)
+    for key, (row, gone) in ledger.rows.items():
+        effects.upsert(key[0], (name, *key[1:]), (customer, *row, version, int(gone)))
 
 
 def send_on(effects: Effects, customer: Token, message: CustomerMessage) -> None:
@@ -65,19 +92,8 @@ def send_on(effects: Effects, customer: Token, message: CustomerMessage) -> None
     effects.send(CUSTOMER, customer, encode(message))
 
 
-def contribute(state: State, event: Event, sign: int) -> None:
-    """Add an event's measures to its panes, or take them back."""
-    found = list(measures(event))
-    if not found:
-        return
-    for key in pane_keys(member(event), event.occurred_at):
-        pane = state.get(key, decode_pane) or Pane()
-        pane.version += 1
-        for measure in found:
-            pane.add(measure, sign)
-        state.put(key, pane)
-
-
 def attach(app: App) -> None:
     """Run profile over the customer log."""
-    app.run(Profile(), (CUSTOMER,))
+    catalogue = load_catalogue(app.settings.metrics_file)
+    rules = load_journey(app.settings.journey_file)
+    app.run(Profile(catalogue, World(catalogue, rules)), (CUSTOMER,))

@@ -243,7 +243,9 @@ class Root:
             return
         self._parked_by = cause
         if not parked and not self._had_parked:
-            self._turn.alert("component_full", {"identities": len(self._seats)})
+            size = len(self._seats)
+            reason = f"{size} identities hang together: there is no room to join them with others."
+            self._turn.alert("component_full", reason, cause, {"identities": size})
         parked.add(pair)
 
     def _refuse(self, ask: Ask, *, absorb: bool, cause: Cause) -> None:

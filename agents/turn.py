@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
+from touchstream.agents.customer_messages import customer_name
 from touchstream.agents.evidence import Vertex
-from touchstream.agents.identity_messages import IdentityMessage, encode
+from touchstream.agents.identity_messages import Cause, IdentityMessage, encode
 from touchstream.agents.resolution import Token
 from touchstream.agents.rules import Rules
+from touchstream.streams.alerts import Evidence
 from touchstream.streams.effects import Effects
 from touchstream.streams.records import Record
 from touchstream.streams.state import State
@@ -59,6 +60,14 @@ class Turn:
         vertex.changed_at = self.record.timestamp_ms
         self.state.put(VERTEX + self.identity, vertex)
 
-    def alert(self, kind: str, detail: dict[str, Any]) -> None:
-        """Tell whoever watches."""
-        self.effects.alert(kind, {"identity": self.identity.hex(), **detail})
+    def alert(self, kind: str, reason: str, cause: Cause, evidence: Evidence) -> None:
+        """Tell whoever watches; once for each cause."""
+        name, customer = self.identity.hex(), self.vertex.customer if self.vertex else None
+        self.effects.alert(
+            kind,
+            reason,
+            cause=(name, cause.what, str(cause.at)),
+            customer=customer_name(customer) if customer else None,
+            identity=name,
+            evidence={**evidence, "cause": cause.what},
+        )

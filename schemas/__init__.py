@@ -1,7 +1,6 @@
 """Contracts, no behaviour: Avro schemas, the metric catalogue and the ClickHouse migrations."""
 
 import json
-import tomllib
 from importlib.resources import files
 from typing import Any
 
@@ -13,9 +12,14 @@ def load_schema(channel: str) -> dict[str, Any]:
     return schema
 
 
-def load_metrics() -> dict[str, dict[str, Any]]:
-    """Return the metric catalogue: the entry of every metric by its name."""
-    return tomllib.loads(files(__name__).joinpath("metrics.toml").read_text(encoding="utf-8"))
+def load_metrics_text() -> str:
+    """Return the shipped metric catalogue, as TOML."""
+    return files(__name__).joinpath("metrics.toml").read_text(encoding="utf-8")
+
+
+def load_journey_text() -> str:
+    """Return the shipped rules of the customer journey, as TOML."""
+    return files(__name__).joinpath("journey.toml").read_text(encoding="utf-8")
 
 
 def load_identity_rules_text() -> str:

@@ -14,6 +14,7 @@ from faust.types import TP
 
 from touchstream.streams import chunk_transport
 from touchstream.streams.chunk_transport import Chunk, ChunkConsumer
+from touchstream.streams.duties import Duties
 from touchstream.streams.lane import Ports
 from touchstream.streams.lanes import Lanes, Place, Work
 from touchstream.streams.records import Record
@@ -56,6 +57,7 @@ class FaustApp:
         self.settings = settings
         self.faust = faust.App(settings.group, **faust_settings(settings))
         self.lanes = Lanes(ports, self)
+        self.duties = Duties()
         self._telemetry = telemetry
         self._close = close
         self._agents: dict[str, str] = {}
@@ -113,14 +115,18 @@ class FaustApp:
 
     async def _on_revoked(self, app: Any, /, *tps: Any, **kwargs: Any) -> None:
         places = [self._place(tp) for tp in tps[0]]
+        await self.duties.revoke(places)
         await self.lanes.revoke(places)
         for topic, partition in places:
             self._telemetry.forget(self._agents[topic], topic, partition)
 
     async def _on_assigned(self, app: Any, /, *tps: Any, **kwargs: Any) -> None:
-        self.lanes.assign(self._place(tp) for tp in tps[0])
+        places = [self._place(tp) for tp in tps[0]]
+        self.lanes.assign(places)
+        self.duties.assign(places)
 
     async def _on_shutdown(self, app: Any, /, *args: Any, **kwargs: Any) -> None:
+        await self.duties.stop()
         await self.lanes.stop(STOP_SECONDS)
         for stop in self._stops:
             await asyncio.to_thread(stop)

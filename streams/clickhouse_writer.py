@@ -31,7 +31,7 @@ from clickhouse_connect.driver.client import Client
 from touchstream.streams.clickhouse import Failure, connect, failure_of
 from touchstream.streams.errors import ConfigurationError, TransientError
 from touchstream.streams.settings import Settings
-from touchstream.streams.tables import Row, Table
+from touchstream.streams.table import Row, Table
 
 BACKOFF_SECONDS = 0.2
 BACKOFF_LIMIT_SECONDS = 30.0

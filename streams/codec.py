@@ -7,7 +7,7 @@ TransientError while it fetches a writer schema that it has not met before, and 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from io import BytesIO
 from struct import error as StructError
 from typing import Any
@@ -20,6 +20,7 @@ from touchstream.streams.avro_reader import reader_of
 from touchstream.streams.dead_letters import Reason
 from touchstream.streams.errors import PoisonError
 from touchstream.streams.fields import LONGEST, shape_of
+from touchstream.streams.moments import epoch_ms
 from touchstream.streams.registry import connect_registry, publishing_ids, shipped_id
 from touchstream.streams.settings import Settings
 from touchstream.streams.topics import CHANNELS
@@ -27,20 +28,12 @@ from touchstream.streams.validation import InvalidTouchpoint, Touchpoint
 from touchstream.streams.writer_schemas import WriterSchemas, without_logical_types
 
 HEADER_BYTES = 5
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-
 Decode = Callable[[bytes], dict[str, Any]]
 
 
 def framing(schema_id: int) -> bytes:
     """First bytes of every record of a schema."""
     return b"\x00" + schema_id.to_bytes(4, "big")
-
-
-def epoch_ms(moment: datetime) -> int:
-    """Milliseconds since 1970, rounded down; exact, unlike `timestamp()`."""
-    return (moment - _EPOCH) // _MILLISECOND
 
 
 class TouchpointCodec:

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from touchstream.streams.errors import PoisonError
 from touchstream.streams.records import Headers, Record
-from touchstream.streams.tables import Row
+from touchstream.streams.table import Row
 
 
 class Reason(StrEnum):

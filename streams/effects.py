@@ -1,15 +1,16 @@
 """What a chunk wants done outside: records to append, rows to insert, dead letters, and counts."""
 
 from collections import Counter, defaultdict
-from typing import Any
+from collections.abc import Hashable
 
-import msgspec
-
+from touchstream.streams.alerts import NOTHING, Evidence, alert_about, alert_row, encode_alert
+from touchstream.streams.customer_tables import ALERTS as ALERT_ROWS
 from touchstream.streams.dead_letters import dead_letter_headers, dead_letter_row, kept_value
 from touchstream.streams.errors import PoisonError
 from touchstream.streams.positions import frame, input_position
 from touchstream.streams.records import Message, Record
-from touchstream.streams.tables import DEAD_LETTERS, Row, Table
+from touchstream.streams.table import Row, Table
+from touchstream.streams.tables import DEAD_LETTERS
 from touchstream.streams.topics import ALERTS, DEAD_LETTER, partition_of
 
 
@@ -37,7 +38,7 @@ class Effects:
         self.observations: list[tuple[str, float]] = []
         self.caused_at: list[int] = []
         self._inserts: defaultdict[Table, list[Row]] = defaultdict(list)
-        self._upserts: defaultdict[Table, dict[bytes, Row]] = defaultdict(dict)
+        self._upserts: defaultdict[Table, dict[Hashable, Row]] = defaultdict(dict)
         self._source = source
         self._partitions = partitions
         self._record: Record | None = None
@@ -69,7 +70,7 @@ class Effects:
         """Insert a row into ClickHouse."""
         self._inserts[table].append(row)
 
-    def upsert(self, table: Table, key: bytes, row: Row) -> None:
+    def upsert(self, table: Table, key: Hashable, row: Row) -> None:
         """Insert a row that replaces this chunk's earlier rows of the same key."""
         self._upserts[table][key] = row
 
@@ -93,13 +94,35 @@ class Effects:
         """An identity has changed its customer, because of a record written at `caused_at` (ms)."""
         self.caused_at.append(caused_at)
 
-    def alert(self, kind: str, detail: dict[str, Any]) -> None:
-        """Tell whoever watches: a record of JSON on `cx.alerts`, and a count."""
+    def alert(
+        self,
+        kind: str,
+        reason: str,
+        *,
+        cause: tuple[str, ...],
+        customer: str | None = None,
+        identity: str | None = None,
+        evidence: Evidence = NOTHING,
+    ) -> None:
+        """Tell whoever watches: a record on `cx.alerts`, a row and a count.
+
+        The id follows from kind and cause, so that a replay replaces what it raised before.
+        """
         record = self._record
         assert record is not None
-        at = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
-        value = msgspec.json.encode({"alert": kind, "at": record.timestamp_ms, **at, **detail})
-        self.messages.append(Message(ALERTS, record.partition % self._partitions, None, value))
+        alert = alert_about(
+            kind,
+            reason,
+            cause=cause,
+            raised_at=record.timestamp_ms,
+            customer=customer,
+            identity=identity,
+            evidence=evidence,
+            source=record,
+        )
+        partition = record.partition % self._partitions
+        self.messages.append(Message(ALERTS, partition, None, encode_alert(alert)))
+        self.insert(ALERT_ROWS, alert_row(alert))
         self.count("alerts", kind)
 
     def dead_letter(self, error: PoisonError) -> None:

@@ -17,7 +17,7 @@ from touchstream.streams.changelog import Changelog
 from touchstream.streams.log import Entry, Log, Sink
 from touchstream.streams.records import Message, Record
 from touchstream.streams.stage import Outcome, Stage, run_chunk
-from touchstream.streams.tables import Row, Table
+from touchstream.streams.table import Row, Table
 from touchstream.streams.topics import BATCH_BYTES
 
 RECORD_OVERHEAD_BYTES = 64

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from touchstream.streams.records import Headers, Record
-from touchstream.streams.tables import Row, Table
+from touchstream.streams.table import Row, Table
 
 Entry = tuple[bytes | None, bytes | None, Headers]
 """Key, value and headers of a record to append."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from touchstream.streams.log import Entry
 from touchstream.streams.records import Headers, Record
-from touchstream.streams.tables import Row, Table
+from touchstream.streams.table import Row, Table
 
 
 class MemoryLog:

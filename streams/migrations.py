@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 
-from touchstream.schemas import load_metrics
+from touchstream.streams.catalogue import load_catalogue
 from touchstream.streams.clickhouse import connect, explain
+from touchstream.streams.definitions import write_definitions
 from touchstream.streams.errors import ConfigurationError, TransientError
 from touchstream.streams.settings import Settings
 
@@ -35,7 +35,6 @@ _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 _TOKEN = re.compile(
     r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`|--[^\n]*|/\*.*?\*/|;""", re.DOTALL
 )
-_DEFINITION = ("name", "family", "help", "kind", "scale", "squares", "unit", "direction")
 
 
 @dataclass(frozen=True)
@@ -123,14 +122,6 @@ def render(migration: Migration, settings: Settings) -> list[str]:
     return split_statements(migration.text.replace("{database}", settings.clickhouse_database))
 
 
-def metric_definitions() -> list[tuple[Any, ...]]:
-    """Read the catalogue as rows of the table `metric_definitions`."""
-    return [
-        tuple({"name": name, **fields}[column] for column in _DEFINITION)
-        for name, fields in sorted(load_metrics().items())
-    ]
-
-
 def _apply_pending(client: Client, settings: Settings, shipped: list[Migration]) -> list[Applied]:
     client.command(
         f"CREATE TABLE IF NOT EXISTS {LEDGER} (number UInt32, name String, checksum String,"
@@ -145,7 +136,7 @@ def _apply_pending(client: Client, settings: Settings, shipped: list[Migration])
             f"INSERT INTO {LEDGER} SELECT %s, %s, %s, now64(3, 'UTC')", parameters=list(row)
         )
         applied.append(_applied(migration, settings))
-    _write_definitions(client)
+    write_definitions(client, load_catalogue(settings.metrics_file))
     return applied
 
 
@@ -169,21 +160,6 @@ def _pending(client: Client, settings: Settings, shipped: list[Migration]) -> li
 def _applied(migration: Migration, settings: Settings) -> Applied:
     statements = len(render(migration, settings))
     return Applied(migration.number, migration.name, migration.checksum, statements)
-
-
-def _write_definitions(client: Client) -> None:
-    """Insert before deleting what is gone, so that readers never see an empty catalogue."""
-    table = "metric_definitions"
-    if not client.command(f"EXISTS TABLE {table}"):
-        return
-    wanted = metric_definitions()
-    columns = ", ".join(_DEFINITION)
-    stored = client.query(f"SELECT {columns} FROM {table} FINAL ORDER BY name").result_rows
-    if [tuple(row) for row in stored] == wanted:
-        return
-    client.insert(table, wanted, column_names=_DEFINITION)
-    names = [row[0] for row in wanted]
-    client.command(f"DELETE FROM {table} WHERE name NOT IN %s", parameters=[names])
 
 
 @contextmanager

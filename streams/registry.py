@@ -40,11 +40,16 @@ class SchemaRegistry(Protocol):
 
 @cache
 def shipped_id(channel: str) -> int:
+    """Id of the shipped schema of a channel's touchpoints."""
+    return id_of(load_schema(channel))
+
+
+def id_of(schema: dict[str, Any]) -> int:
     """Id of a shipped schema: a hash of its Parsing Canonical Form, never below 2**30.
 
     Registries count up from 1, so that the two kinds of ids do not meet in one topic.
     """
-    canonical = to_parsing_canonical_form(load_schema(channel))
+    canonical = to_parsing_canonical_form(schema)
     digest = blake2b(canonical.encode(), digest_size=4).digest()
     return 1 << 30 | int.from_bytes(digest, "big") >> 2
 

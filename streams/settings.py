@@ -62,10 +62,20 @@ class Settings(BaseSettings):
     horizon_past_days: int = Field(36_525, ge=1)
     horizon_future_seconds: int = Field(86_400, ge=0)
     max_payload_bytes: int = Field(262_144, ge=1024, le=4 << 20)
+    sentiment_model: str = "none"
+    """Judges texts that come without sentiment: `none`, `vader` or `module:attribute`."""
 
     chunk_records: int = Field(8_000, ge=1, le=100_000)
     flush_rows: int = Field(10_000, ge=1)
     flush_seconds: float = Field(0.5, gt=0, le=60)
+    metrics_file: Path | None = None
+    """The metric catalogue; none: the shipped `metrics.toml`."""
+    journey_file: Path | None = None
+    """Rules of the customer journey, from the first record on; none: the shipped `journey.toml`."""
+    push_seconds: float = Field(5.0, ge=0, le=3600)
+    """Time between two writes of rolling metrics to `rolling_metrics`; 0 turns them off."""
+    watch_seconds: float = Field(15.0, ge=0, le=3600)
+    """Time between two looks for churn risk and missed targets; 0 raises no alerts on them."""
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(9464, ge=0, le=65_535)
     """Port of `/metrics`; 0 turns it off."""

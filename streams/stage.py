@@ -14,7 +14,7 @@ from touchstream.streams.effects import Effects
 from touchstream.streams.errors import PoisonError
 from touchstream.streams.records import Message, Record
 from touchstream.streams.state import State
-from touchstream.streams.tables import Row, Table
+from touchstream.streams.table import Row, Table
 
 
 class Stage(Protocol):

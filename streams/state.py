@@ -17,12 +17,14 @@ encode = msgspec.msgpack.Encoder().encode
 class State:
     """A chunk's view over a partition's values: `get`, change in place, `put`."""
 
-    __slots__ = ("_changed", "_objects", "_values")
+    __slots__ = ("_changed", "_objects", "_values", "scratch")
 
     def __init__(self, values: Mapping[bytes, bytes]) -> None:
         self._values = values
         self._objects: dict[bytes, Any] = {}
         self._changed: dict[bytes, Any] = {}
+        self.scratch: dict[Any, Any] = {}
+        """What a stage collects during the chunk, to be put into the state when it ends."""
 
     def get(self, key: bytes, decode: Callable[[bytes], T]) -> T | None:
         """Object under `key`, decoded on first use; None when there is none."""

@@ -3,33 +3,8 @@
 The same tables are created by `schemas/clickhouse/*.sql`; a test compares the two.
 """
 
-from dataclasses import dataclass
-from typing import Any
-
-Row = tuple[Any, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """A table that agents insert into; rows are tuples in the order of `columns`."""
-
-    name: str
-    columns: tuple[tuple[str, str], ...]
-
-    @property
-    def column_names(self) -> list[str]:
-        """Names in row order."""
-        return [name for name, _ in self.columns]
-
-    @property
-    def column_types(self) -> list[str]:
-        """ClickHouse types in row order."""
-        return [kind for _, kind in self.columns]
-
-
-TEXT = "String"
-WORD = "LowCardinality(String)"
-MOMENT = "DateTime64(3, 'UTC')"
+from touchstream.streams.customer_tables import CUSTOMER_TABLES
+from touchstream.streams.table import MOMENT, TEXT, WORD, Table
 
 FACTS = Table(
     "touchpoint_facts",
@@ -85,54 +60,6 @@ IDENTITIES = Table(
     ),
 )
 """Which customer an identity belongs to; the highest `version` is the truth."""
-
-CUSTOMERS = Table(
-    "customer_states",
-    (
-        ("customer_id", TEXT),
-        ("identities", "Array(String)"),
-        ("identity_kinds", "Array(LowCardinality(String))"),
-        ("account_id", TEXT),
-        ("first_touch_at", "Nullable(DateTime64(3, 'UTC'))"),
-        ("first_touch_channel", WORD),
-        ("first_touch_campaign", WORD),
-        ("last_touch_at", "Nullable(DateTime64(3, 'UTC'))"),
-        ("last_touch_channel", WORD),
-        ("last_touch_campaign", WORD),
-        ("touchpoints", "UInt64"),
-        ("touchpoints_by_channel", "Map(LowCardinality(String), UInt64)"),
-        ("contacts", "UInt64"),
-        ("orders", "UInt64"),
-        ("revenue_e4", "Int64"),
-        ("last_order_at", "Nullable(DateTime64(3, 'UTC'))"),
-        ("last_csat", "Nullable(Float64)"),
-        ("last_nps", "Nullable(Float64)"),
-        ("last_ces", "Nullable(Float64)"),
-        ("changed_at", MOMENT),
-        ("version", "UInt64"),
-        ("is_deleted", "UInt8"),
-    ),
-)
-"""The single customer view; the highest `version` is the truth, `is_deleted` marks a customer
-that was merged away."""
-
-PANES = Table(
-    "metric_panes",
-    (
-        ("metric", WORD),
-        ("dimension", WORD),
-        ("member", WORD),
-        ("resolution", WORD),
-        ("start", "DateTime('UTC')"),
-        ("shard", "UInt16"),
-        ("n", "Int64"),
-        ("total", "Int64"),
-        ("squares", "Int64"),
-        ("version", "UInt64"),
-    ),
-)
-"""Additive panes by event time (`minute`, `hour`, `day`), one row a shard (customer partition):
-number of measurements, their sum and the sum of their squares, in the metric's own scale."""
 
 DEAD_LETTERS = Table(
     "dead_letter_records",
@@ -245,8 +172,6 @@ RULES = Table(
 TABLES = (
     FACTS,
     IDENTITIES,
-    CUSTOMERS,
-    PANES,
     DEAD_LETTERS,
     LINKS,
     REFUSED,
@@ -254,4 +179,5 @@ TABLES = (
     WORDS,
     MARKS,
     RULES,
+    *CUSTOMER_TABLES,
 )

@@ -19,7 +19,7 @@ from touchstream.streams.errors import ConfigurationError
 from touchstream.streams.lane import Lane
 from touchstream.streams.settings import Settings
 from touchstream.streams.stage import Outcome
-from touchstream.streams.tables import Row, Table
+from touchstream.streams.table import Row, Table
 
 log = logging.getLogger(__name__)
 SIZES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -126,6 +126,10 @@ class Telemetry:
     def retried(self, table: Table, error: Exception) -> None:
         """Count an insert that is tried again."""
         self._retries.labels(table.name).inc()
+
+    def alerted(self, kind: str) -> None:
+        """Count an alert that no record caused."""
+        self._labelled["alerts"].labels(kind).inc()
 
     def rejected(self, table: Table, row: Row, error: Exception) -> None:
         """Count a row that ClickHouse refused; the log says why, without the row's values."""

@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
@@ -10,6 +11,8 @@ from touchstream.streams.errors import ConfigurationError
 
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 SHOWN_CHARACTERS = 60
+Path = tuple[str | int, ...]
+"""Keys, and places in arrays, from the top of the file."""
 
 
 def read_toml(text: str, name: str) -> "TomlTable":
@@ -26,9 +29,7 @@ def read_toml(text: str, name: str) -> "TomlTable":
 class TomlTable:
     """One table of a file; every reader raises ConfigurationError when the value is wrong."""
 
-    def __init__(
-        self, source: tuple[str, str], path: tuple[str, ...], values: dict[str, Any]
-    ) -> None:
+    def __init__(self, source: tuple[str, str], path: Path, values: dict[str, Any]) -> None:
         """`source` is the text of the file and its name."""
         self._source = source
         self._path = path
@@ -68,6 +69,54 @@ class TomlTable:
             self._refuse(key, f"one of {', '.join(options)}")
         return str(value)
 
+    def text(self, key: str) -> str:
+        """A text that is not empty."""
+        value = self._values.get(key)
+        if not isinstance(value, str) or not value:
+            self._refuse(key, "a text")
+        return value
+
+    def fraction(self, key: str) -> float | None:
+        """A number between 0 and 1; None when it is not there."""
+        value = self._values.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, float) or not 0 < value < 1:
+            self._refuse(key, "a number between 0 and 1")
+        return value
+
+    def number(self, key: str) -> float | None:
+        """A number; None when it is not there."""
+        value = self._values.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self._refuse(key, "a number")
+        return float(value)
+
+    def moment(self, key: str) -> datetime | None:
+        """A date or a time; without an offset it is UTC. None when it is not there."""
+        value = self._values.get(key)
+        if value is None:
+            return None
+        if isinstance(value, date) and not isinstance(value, datetime):
+            value = datetime(value.year, value.month, value.day)
+        if not isinstance(value, datetime):
+            self._refuse(key, "a date or a time such as 2026-01-31 or 2026-01-31T12:00:00Z")
+        return value.replace(tzinfo=value.tzinfo or UTC)
+
+    def weights(self, key: str) -> dict[str, int]:
+        """A name, or whole numbers by name; empty when it is not there."""
+        value = self._values.get(key, {})
+        if isinstance(value, str):
+            return {value: 1}
+        if not isinstance(value, dict) or any(type(each) is not int for each in value.values()):
+            self._refuse(key, "a name, or whole numbers by name")
+        return dict(value)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
     def texts(self, key: str, options: Collection[str] | None = None) -> list[str] | None:
         """A list of strings, each one of the options; None when it is not there."""
         value = self._values.get(key)
@@ -91,6 +140,16 @@ class TomlTable:
             self._refuse(key, "a table")
         return TomlTable(self._source, (*self._path, key), value)
 
+    def array(self, key: str) -> "list[TomlTable]":
+        """An array of tables; empty when it is not there."""
+        value = self._values.get(key, [])
+        if not isinstance(value, list) or any(not isinstance(each, dict) for each in value):
+            self._refuse(key, "an array of tables")
+        return [
+            TomlTable(self._source, (*self._path, key, number), each)
+            for number, each in enumerate(value)
+        ]
+
     def tables(self) -> Iterator[tuple[str, "TomlTable"]]:
         """All values of this table with their keys; each must be a table."""
         for key in self._values:
@@ -103,20 +162,25 @@ class TomlTable:
         text, name = self._source
         path = (*self._path, key)
         line = line_of(text, path) or line_of(text, self._path) or 1
-        raise ConfigurationError(f"{name}:{line}: {'.'.join(path)} {problem}")
+        raise ConfigurationError(f"{name}:{line}: {_dotted(path)} {problem}")
 
     def _refuse(self, key: str, expected: str) -> NoReturn:
+        if key not in self._values:
+            self.fail(key, f"is missing: {expected}")
         self.fail(key, f"must be {expected}, is {_shown(self._values[key])}")
 
 
-def line_of(text: str, path: Sequence[str]) -> int | None:
+def line_of(text: str, path: Path) -> int | None:
     """Line of a valid TOML text on which a key first stands; None when it does not.
 
     tomllib says no lines. But it can say whether the lines up to a place already hold the key.
     """
     lines = text.replace("\r\n", "\n").split("\n")
+    if not path:
+        return None
+    last = path[-1]
     for start, line in enumerate(lines, 1):
-        if path and path[-1] in line and _holds(_first_valid(lines, start), path):
+        if (isinstance(last, int) or last in line) and _holds(_first_valid(lines, start), path):
             return start
     return None
 
@@ -131,12 +195,19 @@ def _first_valid(lines: Sequence[str], start: int) -> Any:
     return {}
 
 
-def _holds(document: Any, path: Sequence[str]) -> bool:
+def _holds(document: Any, path: Path) -> bool:
     for key in path:
-        if not isinstance(document, dict) or key not in document:
+        try:
+            document = document[key]
+        except (KeyError, IndexError, TypeError):
             return False
-        document = document[key]
     return True
+
+
+def _dotted(path: Path) -> str:
+    """`evidence[2].on`, counted from 0."""
+    parts = (f"[{each}]" if isinstance(each, int) else f".{each}" for each in path)
+    return "".join(parts).removeprefix(".")
 
 
 def _shown(value: object) -> str:

@@ -22,7 +22,7 @@ OPERATIONS = "cx.operations"
 """What operators say: identity rules, and their word on two identities. All in partition 0, so that
 there is one order; kept for ever, because it is the audit."""
 ALERTS = "cx.alerts"
-"""What somebody should look at, as JSON."""
+"""What somebody should look at, in Avro: `schemas/alert.v1.avsc`."""
 
 
 def touchpoint_topic(channel: str) -> str:

@@ -7,16 +7,18 @@ one point: every identifier needs a value, while of those received one with a va
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from touchstream.streams.dead_letters import Reason
 from touchstream.streams.errors import PoisonError, TouchstreamError
 from touchstream.streams.fields import Shape, shape_of, type_problem
+from touchstream.streams.moments import epoch_ms
 from touchstream.streams.topics import CHANNELS, DAY_MS
 
 Touchpoint = Mapping[str, Any]
 
-SCALES = {"csat": (1, 5), "ces": (1, 7), "nps": (0, 10), "enps": (0, 10)}
+SCALES = {"csat": (1, 5), "trust": (1, 5), "ces": (1, 7), "nps": (0, 10), "enps": (0, 10)}
 """Scale of a question whose touchpoint does not state its own."""
 FIXED_SCALES = frozenset({"nps", "enps"})
 """Questions that are another question on another scale."""
@@ -26,6 +28,8 @@ LONGEST_EVENT_ID = 256
 LONGEST_KIND = 64
 """Characters of an event id and of a kind of identifier: both are kept with every link."""
 LONGEST_MS = 36_525 * DAY_MS
+FARTHEST_MS = 3_652 * DAY_MS
+"""Of a promised or real delivery from its touchpoint."""
 
 
 class InvalidTouchpoint(TouchstreamError, ValueError):
@@ -128,6 +132,26 @@ def _bound(number: float | None) -> str:
     return "any" if number is None else f"{number:g}"
 
 
+def _sentiment_problem(touchpoint: Touchpoint) -> Problem | None:
+    sentiment = touchpoint.get("sentiment")
+    if sentiment is not None and not -1 <= sentiment <= 1:
+        return Problem(Reason.INVALID_VALUE, "sentiment", "is not between -1 and 1")
+    return None
+
+
+def _purchase_problem(touchpoint: Touchpoint) -> Problem | None:
+    for name in ("promised_at", "delivered_at"):
+        moment = touchpoint.get(name)
+        if moment is not None and abs(_ms(moment) - _ms(touchpoint["occurred_at"])) > FARTHEST_MS:
+            text = "is more than ten years from occurred_at"
+            return Problem(Reason.INVALID_VALUE, name, text)
+    return _items_problem(touchpoint)
+
+
+def _ms(moment: int | datetime) -> int:
+    return epoch_ms(moment) if isinstance(moment, datetime) else moment
+
+
 def _items_problem(touchpoint: Touchpoint) -> Problem | None:
     for item in touchpoint.get("items") or ():
         if not -LARGEST <= item["price"] <= LARGEST:
@@ -136,4 +160,9 @@ def _items_problem(touchpoint: Touchpoint) -> Problem | None:
     return None
 
 
-_RULES = {"survey": _score_problem, "employee": _score_problem, "purchase": _items_problem}
+_RULES = {
+    "social": _sentiment_problem,
+    "survey": _score_problem,
+    "employee": _score_problem,
+    "purchase": _purchase_problem,
+}

@@ -7,15 +7,18 @@ from importlib import import_module
 import faust
 
 from touchstream.streams.admin import topic_sources
+from touchstream.streams.alerts import use_registry
 from touchstream.streams.app import FaustApp
 from touchstream.streams.clickhouse_writer import ClickHouseWriter
 from touchstream.streams.errors import ConfigurationError
 from touchstream.streams.kafka_log import KafkaLog
 from touchstream.streams.lane import Ports
+from touchstream.streams.metric_push import MetricPusher, PushedGauges
 from touchstream.streams.migrations import migrate
 from touchstream.streams.settings import Settings
 from touchstream.streams.telemetry import Telemetry
 from touchstream.streams.topics import CUSTOMER, IDENTITY, OPERATIONS, TOUCHPOINTS
+from touchstream.streams.watch import Watch
 
 AGENTS = ("operate", "ingest", "stitch", "profile")
 
@@ -34,14 +37,21 @@ def run_worker(settings: Settings) -> None:
     kafka = KafkaLog(settings)
     writer = ClickHouseWriter(settings, telemetry, telemetry.rejected)
     ports = Ports(kafka, writer, telemetry, settings.partitions, sources)
+    pusher = MetricPusher(settings, PushedGauges(telemetry.registry))
+    watch = Watch(settings, kafka, writer, raised=lambda alert: telemetry.alerted(alert.kind))
+    use_registry(settings)
 
     async def close() -> None:
+        await pusher.close()
+        await asyncio.to_thread(watch.close)
         await writer.close()
         await kafka.close()
 
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     app = FaustApp(settings, ports, telemetry, close)
+    app.duties.add(pusher.run)
+    app.duties.add(watch.run)
     for name in AGENTS:
         import_module(f"touchstream.agents.{name}").attach(app)
     telemetry.serve(settings)

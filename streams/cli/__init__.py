@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from touchstream.streams.cli.alerts import alerts_command
 from touchstream.streams.cli.demo import demo_command
 from touchstream.streams.cli.doctor import doctor_command
 from touchstream.streams.cli.identity import (
@@ -30,7 +31,13 @@ from touchstream.streams.cli.queries import (
     migrate_command,
     query_command,
 )
+from touchstream.streams.cli.reconcile import reconcile_command
 from touchstream.streams.cli.run import topics_apply_command, up_command, worker_command
+from touchstream.streams.cli.targets import (
+    targets_apply_command,
+    targets_check_command,
+    targets_show_command,
+)
 
 app = typer.Typer(
     name="touchstream",
@@ -41,9 +48,11 @@ app = typer.Typer(
 )
 topics = typer.Typer(help="The Kafka topics.", no_args_is_help=True)
 customers = typer.Typer(help="The single customer view.", no_args_is_help=True)
+targets = typer.Typer(help="Where metrics should be, and where they are.", no_args_is_help=True)
 identities = typer.Typer(help="Who is one customer, and why.", no_args_is_help=True)
 rules = typer.Typer(help="The identity rules.", no_args_is_help=True)
 app.add_typer(topics, name="topics")
+app.add_typer(targets, name="targets")
 app.add_typer(customers, name="customers")
 app.add_typer(identities, name="identity")
 identities.add_typer(rules, name="rules")
@@ -54,6 +63,8 @@ app.command("worker")(worker_command)
 app.command("publish")(publish_command)
 app.command("query")(query_command)
 app.command("metrics")(metrics_command)
+app.command("reconcile")(reconcile_command)
+app.command("alerts")(alerts_command)
 customers.command("show")(customers_show_command)
 identities.command("show")(identity_show_command)
 identities.command("explain")(identity_explain_command)
@@ -66,6 +77,9 @@ identities.command("dry-run")(identity_dry_run_command)
 rules.command("check")(identity_rules_check_command)
 rules.command("apply")(identity_rules_apply_command)
 rules.command("show")(identity_rules_show_command)
+targets.command("check")(targets_check_command)
+targets.command("apply")(targets_apply_command)
+targets.command("show")(targets_show_command)
 app.command("migrate")(migrate_command)
 topics.command("apply")(topics_apply_command)
 app.command("doctor")(doctor_command)

@@ -17,14 +17,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from touchstream.streams.catalogue import load_catalogue
 from touchstream.streams.cli.errors import one_line_errors
+from touchstream.streams.cli.metrics import MetricsAsked
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.errors import ConfigurationError
 from touchstream.streams.identity_store import IdentityStore
 from touchstream.streams.migrations import migrate
 from touchstream.streams.settings import Settings, load_settings
 
-Window = Literal["5m", "1h", "24h", "7d", "30d"]
 Format = Literal["table", "json", "csv"]
 TIMELINE_LENGTH = 20
 WIDTH_WITHOUT_TERMINAL = 240
@@ -89,29 +90,34 @@ def customers_show_command(
 
 
 def metrics_command(
-    window: Annotated[Window, typer.Option(help="length of the window")] = "24h",
-    as_of: Annotated[
-        str, typer.Option(help="end of the window, ISO 8601; UTC if not said")
-    ] = "now",
-    channel: Annotated[str, typer.Option(help="only this channel; all together if not said")] = "",
+    window: Annotated[
+        str, typer.Option(help="5m, ..., 90d, all or now.", show_default="24h and now")
+    ] = "",
+    as_of: Annotated[str, typer.Option(help="End, ISO 8601; UTC if not said.")] = "now",
+    metric: Annotated[str, typer.Option(help="Only this metric, in all windows.")] = "",
+    dimension: Annotated[str, typer.Option(help="By member: channel, queue, account, ...")] = "",
+    channel: Annotated[str, typer.Option(help="Only this channel.")] = "",
 ) -> None:
-    """Show the rolling metrics of a window with their 95% intervals.
+    """Show rolling metrics: value, number of measurements and 95% interval.
 
-    Example: touchstream metrics --window 7d --as-of 2026-01-31T12:00 --channel phone
+    Examples:
+
+      touchstream metrics --window 7d --as-of 2026-01-31T12:00 --channel phone
+
+      touchstream metrics --metric csat --window 30d --dimension queue
     """
-    with one_line_errors(), opened(load_settings()) as client:
+    with one_line_errors():
+        settings = load_settings()
         moment = datetime.now(UTC) if as_of == "now" else _moment(as_of)
-        result = client.query(
-            "SELECT family, metric, n, value, low, high, unit"
-            f" FROM metrics_at(as_of = '{moment:%Y-%m-%d %H:%M:%S.%f}')"
-            " WHERE window = {window:String} AND member = {channel:String}"
-            " AND dimension = if(member = '', 'all', 'channel') ORDER BY family, metric",
-            parameters={"window": window, "channel": channel},
+        asked = MetricsAsked(
+            load_catalogue(settings.metrics_file), metric, window, dimension, channel
         )
+        with opened(settings) as client:
+            result = client.query(asked.sql(moment), parameters=asked.parameters)
         if not result.result_rows:
-            raise ConfigurationError(f"no measurements of channel {channel} in this window")
-        title = f"{channel or 'all channels'}, {window} to {moment:%Y-%m-%d %H:%M:%S} UTC"
-        show(Table(title=title), result.column_names, result.result_rows)
+            raise ConfigurationError(asked.nothing)
+        title = f"{asked.title} to {moment:%Y-%m-%d %H:%M:%S} UTC"
+        show(Table(title=Text(title)), result.column_names, result.result_rows)
 
 
 def show_customer(client: Client, who: str, token_of: Callable[[str, str], str]) -> None:

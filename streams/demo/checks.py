@@ -1,14 +1,14 @@
 """The demo's own audit: what ClickHouse answers, next to what it should."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from touchstream.streams.demo import cdnow
 from touchstream.streams.demo.expected import Expected
 from touchstream.streams.demo.groups import Known
-from touchstream.streams.demo.measured import SCALE, Cell, Sums
+from touchstream.streams.demo.measured import MEASURES, METRICS, SCALE, Cell, Sums
 from touchstream.streams.demo.progress import Patience
 
 END = "1998-07-01 00:00:00"
@@ -22,11 +22,20 @@ SELECT count(), countIf(orders > 0), sum(orders), sum(revenue), countIf(orders >
 CUSTOMER_OF = "SELECT channel, event_id, customer_id FROM touchpoints"
 PANES = """
 SELECT metric, member, sum(n), sum(total) FROM metric_panes FINAL
-WHERE resolution = {resolution:String} GROUP BY metric, member
+WHERE resolution = {resolution:String} AND dimension = 'channel'
+    AND metric IN {measures:Array(String)}
+GROUP BY metric, member
 """
 LAST_MONTH = f"""
 SELECT metric, member, n, numerator FROM metrics_at(as_of = '{END}')
-WHERE window = '30d' AND dimension = 'channel' AND n > 0
+WHERE window = '30d' AND dimension = 'channel' AND n > 0 AND metric IN {{metrics:Array(String)}}
+"""
+EVER = f"""
+SELECT metric, value FROM metrics_at(as_of = '{END}') WHERE window = 'all' AND dimension = 'all'
+"""
+RETENTION = """
+SELECT numerator, denominator FROM metrics_at(as_of = {as_of:DateTime64(3)})
+WHERE metric = 'retention' AND window = '90d' AND dimension = 'all'
 """
 
 
@@ -60,6 +69,7 @@ def check_everything(client: Any, expected: Expected) -> list[Check]:
         *_check_touchpoints(client, expected),
         *_check_customers(client, expected),
         *_check_metrics(client, expected),
+        *_check_loyalty(client),
     ]
 
 
@@ -107,10 +117,14 @@ def _check_metrics(client: Any, expected: Expected) -> list[Check]:
     whole = _written(expected.whole_period)
     checks = []
     for resolution in ("day", "minute"):
-        rows = client.query(PANES, parameters={"resolution": resolution}).result_rows
-        panes = {(metric, member): _cell(n, total) for metric, member, n, total in rows if n}
+        wanted = {"resolution": resolution, "measures": [MEASURES.get(m, m) for m in METRICS]}
+        rows = client.query(PANES, parameters=wanted).result_rows
+        names = {MEASURES.get(metric, metric): metric for metric in METRICS}
+        panes = {
+            (names[measure], member): _cell(n, total) for measure, member, n, total in rows if n
+        }
         checks += _table(f"metrics of all time from {resolution} panes", whole, panes)
-    rows = client.query(LAST_MONTH).result_rows
+    rows = client.query(LAST_MONTH, parameters={"metrics": [*METRICS]}).result_rows
     rolling = {
         (metric, member): _cell(n, round(numerator * SCALE.get(metric, 1)))
         for metric, member, n, numerator in rows
@@ -118,6 +132,43 @@ def _check_metrics(client: Any, expected: Expected) -> list[Check]:
     return checks + _table(
         "rolling metrics, 30 days before July 1998", _written(expected.last_month), rolling
     )
+
+
+def _check_loyalty(client: Any) -> list[Check]:
+    """Published figures of CDNOW; see `cdnow.py`."""
+    ever = dict(client.query(EVER).result_rows)
+    kept = [
+        client.query(RETENTION, parameters={"as_of": cdnow.START + end * cdnow.WINDOW}).result_rows
+        for end in range(2, 2 + len(cdnow.ACTIVE))
+    ]
+    return [
+        Check(
+            "repeat purchase rate, by order and by day",
+            f"{cdnow.REPEAT_RATE:.6f} {cdnow.REPEAT_RATE_BY_DAY:.6f}",
+            f"{ever['repeat_purchase_rate'] / 100:.6f} "
+            f"{ever['repeat_purchase_rate_by_day'] / 100:.6f}",
+        ),
+        Check("mean days between orders", f"{cdnow.MEAN_GAP:.6f}", f"{ever['purchase_gap']:.6f}"),
+        *(
+            _near(f"days between orders, percentile {each}", days, ever[f"purchase_gap_p{each}"])
+            for each, days in cdnow.GAPS.items()
+        ),
+        Check(
+            "buyers kept from one 90-day window to the next",
+            _kept(zip(cdnow.KEPT, cdnow.ACTIVE, strict=True)),
+            _kept((round(retained), round(earlier)) for ((retained, earlier),) in kept),
+        ),
+    ]
+
+
+def _kept(windows: Iterable[tuple[int, int]]) -> str:
+    return " ".join(f"{retained}/{earlier}" for retained, earlier in windows)
+
+
+def _near(name: str, expected: int, got: float) -> Check:
+    """A quantile, which is right to 1%."""
+    right = abs(got - expected) <= expected / 100
+    return Check(name, str(expected), str(expected) if right else f"{got:g}")
 
 
 def _written(sums: Sums) -> dict[Cell, str]:

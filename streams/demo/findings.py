@@ -37,21 +37,40 @@ FROM touchpoints AS t INNER JOIN identities AS i ON t.identity = i.identity
 WHERE t.customer_id = {customer:String}
 ORDER BY t.occurred_at, t.event_id
 """
+SHOWN = (
+    "csat",
+    "csat_top2",
+    "ces",
+    "nps",
+    "retention",
+    "repeat_purchase_rate",
+    "churn_risk_share",
+    "purchase_frequency",
+    "average_order_value",
+    "orders",
+    "revenue",
+    "contacts",
+    "first_contact_resolution_final",
+    "repeat_contact_rate",
+    "channel_switch_rate",
+    "first_response_time_p90",
+    "service_level",
+    "abandonment",
+    "average_handle_time",
+)
+"""Metrics in the report, in this order."""
 METRICS = f"""
-WITH ever AS (
-    SELECT metric, sum(n) AS n, sum(total) AS total FROM metric_panes FINAL
-    WHERE resolution = 'day' GROUP BY metric
+WITH found AS (
+    SELECT metric, window, value, low, high, n, unit FROM metrics_at(as_of = '{END}')
+    WHERE dimension = 'all' AND window IN ('30d', 'all', 'now')
 )
 SELECT
-    m.metric, m.value, m.low, m.high, m.n,
-    if(d.kind = 'total', ever.total / d.scale,
-        ever.total / ever.n * if(d.kind = 'index', 100, 1) / d.scale),
-    ever.n, m.unit
-FROM metrics_at(as_of = '{END}') AS m
-INNER JOIN (SELECT * FROM metric_definitions FINAL) AS d ON m.metric = d.name
-INNER JOIN ever ON m.metric = ever.metric
-WHERE m.window = '30d' AND m.dimension = 'all'
-ORDER BY m.family, m.metric
+    e.metric, m.value, m.low, m.high, m.n, e.value, e.n, e.unit
+FROM (SELECT * FROM found WHERE window != '30d') AS e
+LEFT JOIN (SELECT * FROM found WHERE window = '30d') AS m ON m.metric = e.metric
+WHERE e.metric IN {{shown:Array(String)}}
+ORDER BY indexOf({{shown:Array(String)}}, e.metric)
+SETTINGS join_use_nulls = 1
 """
 
 
@@ -77,7 +96,7 @@ class Metric(NamedTuple):
     value: float | None
     low: float | None
     high: float | None
-    n: int
+    n: int | None
     value_ever: float | None
     n_ever: int
     unit: str
@@ -132,7 +151,10 @@ def find(client: Any, example: Event, checks: list[Check], speed: Speed) -> Find
         customers=client.query("SELECT count() FROM customers").result_rows[0][0],
         person=person,
         timeline=[Moment(*event) for event in events],
-        metrics=[Metric(*row) for row in client.query(METRICS).result_rows],
+        metrics=[
+            Metric(*row)
+            for row in client.query(METRICS, parameters={"shown": [*SHOWN]}).result_rows
+        ],
         checks=checks,
         speed=speed,
     )

@@ -17,6 +17,19 @@ MONTH_MS = 30 * 86_400_000
 SCALE = {"csat": 1000, "ces": 1000, "average_handle_time": 1000, "revenue": 10_000}
 """Parts of one that a metric's sum counts; 1 where a metric is not listed."""
 
+MEASURES = {"contacts": "contact", "average_handle_time": "handle_time", "orders": "order"}
+"""The measure that a metric sums up; the one of the same name where a metric is not listed."""
+METRICS = (
+    "contacts",
+    "average_handle_time",
+    "orders",
+    "revenue",
+    "nps",
+    "csat",
+    "csat_top2",
+    "ces",
+)
+
 Cell = tuple[str, str]
 """A metric and the channel it is about."""
 

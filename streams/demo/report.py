@@ -159,8 +159,8 @@ def _table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> Table:
     return table
 
 
-def _n(number: int) -> str:
-    return f"{number:,}"
+def _n(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"
 
 
 def _value(value: float | None) -> str:

@@ -2,51 +2,60 @@
 
 import asyncio
 import random
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from math import ceil, sqrt
+from math import ceil, floor, log, sqrt
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from touchstream.streams.catalogue import Metric, load_catalogue
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.clickhouse_writer import ClickHouseWriter
+from touchstream.streams.customer_tables import CUSTOMERS, PANES
+from touchstream.streams.definitions import (
+    Definitions,
+    definitions,
+    dimensions_of,
+    has_window,
+    span_of,
+    windows_of,
+)
 from touchstream.streams.errors import ConfigurationError, TransientError
 from touchstream.streams.migrations import (
     LEDGER,
     LOCK,
     Migration,
-    metric_definitions,
     migrate,
     shipped_migrations,
 )
 from touchstream.streams.settings import Settings
+from touchstream.streams.table import Row, Table
 from touchstream.streams.tables import (
     CHANGES,
-    CUSTOMERS,
     DEAD_LETTERS,
     FACTS,
     IDENTITIES,
     LINKS,
     MARKS,
-    PANES,
     REFUSED,
     RULES,
     TABLES,
     WORDS,
-    Row,
-    Table,
 )
 
 pytestmark = pytest.mark.integration
 
 NOON = 1_767_268_800_000  # 2026-01-01 12:00 UTC
-WINDOWS = {"5m": 300, "1h": 3600, "24h": 86_400, "7d": 604_800, "30d": 2_592_000}
+CATALOGUE = load_catalogue()
+WINDOWS = CATALOGUE.windows
+DAY = 86_400
 STEPS = {"minute": 60, "hour": 3600, "day": 86_400}
 EMPTY: dict[str, Any] = {
     "Nullable": None,
@@ -177,13 +186,17 @@ def test_the_ledger_says_what_was_applied_when(client: Client) -> None:
     assert rows == [(each.number, each.name, each.checksum) for each in shipped_migrations()]
 
 
-def test_the_catalogue_follows_the_file(client: Client, migrated: Settings) -> None:
-    columns = "name, family, help, kind, scale, squares, unit, direction"
-    catalogue = f"SELECT {columns} FROM metric_definitions FINAL ORDER BY name"
-    assert select(client, catalogue) == metric_definitions()
-    client.command(f"INSERT INTO metric_definitions ({columns}) VALUES ('old','','','',1,0,'','')")
+@pytest.mark.parametrize("wanted", definitions(CATALOGUE), ids=lambda wanted: wanted.table)
+def test_the_catalogue_follows_the_file(
+    client: Client, migrated: Settings, wanted: Definitions
+) -> None:
+    stored = f"SELECT {', '.join(wanted.columns)} FROM {wanted.table} FINAL ORDER BY name"
+    assert select(client, stored) == wanted.rows
+    client.command(f"INSERT INTO {wanted.table} (name) VALUES ('old')")
+    client.command(f"INSERT INTO {wanted.table} (name) VALUES ('{wanted.rows[0][0]}')")
+    assert select(client, stored) != wanted.rows
     migrate(migrated)
-    assert select(client, catalogue) == metric_definitions()
+    assert select(client, stored) == wanted.rows
 
 
 CONTRACT = {
@@ -194,8 +207,14 @@ CONTRACT = {
     " value:String value_base64:String",
     "metrics": "metric:LowCardinality(String) family:LowCardinality(String) window:String"
     " dimension:String member:String as_of:DateTime64(3,'UTC') n:Int64"
-    " numerator:Float64 denominator:Nullable(Int64) value:Nullable(Float64) low:Nullable(Float64)"
-    " high:Nullable(Float64) unit:LowCardinality(String)",
+    " numerator:Nullable(Float64) denominator:Nullable(Int64) value:Nullable(Float64)"
+    " low:Nullable(Float64) high:Nullable(Float64) unit:LowCardinality(String)"
+    " direction:LowCardinality(String)",
+    "metrics_pushed": "metric:LowCardinality(String) family:LowCardinality(String)"
+    " window:LowCardinality(String) dimension:LowCardinality(String) member:String"
+    " as_of:DateTime64(3,'UTC') n:Int64 numerator:Nullable(Float64) denominator:Nullable(Int64)"
+    " value:Nullable(Float64) low:Nullable(Float64) high:Nullable(Float64)"
+    " unit:LowCardinality(String) direction:LowCardinality(String)",
     "customers": "customer_id:String identities:Array(String)"
     " identity_kinds:Array(LowCardinality(String)) account_id:String"
     " first_touch_at:Nullable(DateTime64(3,'UTC')) first_touch_channel:LowCardinality(String)"
@@ -206,7 +225,16 @@ CONTRACT = {
     " average_order_value:Nullable(Decimal(18,4)) last_order_at:Nullable(DateTime64(3,'UTC'))"
     " last_csat:Nullable(Float64) last_nps:Nullable(Float64)"
     " nps_category:LowCardinality(Nullable(String)) last_ces:Nullable(Float64)"
-    " changed_at:DateTime64(3,'UTC')",
+    " changed_at:DateTime64(3,'UTC') segment:LowCardinality(String)"
+    " contacts_by_channel:Map(LowCardinality(String),UInt64) sessions:UInt64 open_issues:UInt64"
+    " solved_issues:UInt64 returns:UInt64 returned_value:Decimal(18,4) net_revenue:Decimal(18,4)"
+    " repeat_buyer:Bool first_order_at:Nullable(DateTime64(3,'UTC')) order_days:UInt64"
+    " usual_gap_days:Nullable(UInt32) mean_csat:Nullable(Float64) mean_nps:Nullable(Float64)"
+    " mean_ces:Nullable(Float64) mean_trust:Nullable(Float64) last_trust:Nullable(Float64)"
+    " mean_sentiment:Nullable(Float64) advocacy:Map(LowCardinality(String),UInt64)"
+    " consent:Map(LowCardinality(String),Bool) stage:LowCardinality(String)"
+    " stage_since:Nullable(DateTime64(3,'UTC')) cycle:LowCardinality(String) at_risk:Bool"
+    " churn_risk:Nullable(Float64) segments:Array(String)",
     "touchpoints": "identity:String channel:LowCardinality(String) event_id:String"
     " customer_id:String customer_id_then:String occurred_at:DateTime64(3,'UTC')"
     " received_at:DateTime64(3,'UTC') action:LowCardinality(String) account_id:String"
@@ -233,6 +261,48 @@ CONTRACT = {
     " note:String said_at:DateTime64(3,'UTC') number:UInt64 in_force:Bool",
     "identity_rules": "number:UInt64 operator:LowCardinality(String) said_at:DateTime64(3,'UTC')"
     " text:String in_force:Bool",
+    "customer_value(as_of = '2026-01-01 00:00:00')": "customer_id:String"
+    " as_of:DateTime64(3,'UTC') recency_days:UInt32 frequency:UInt64 monetary:Decimal(18,4)"
+    " recency_score:UInt8 frequency_score:UInt8 monetary_score:UInt8 rfm:String"
+    " repeat_orders:UInt64 weeks_buying:Float64 weeks_known:Float64 p_alive:Nullable(Float64)",
+    "sessions": "customer_id:String started_at:DateTime64(3,'UTC') ended_at:DateTime64(3,'UTC')"
+    " duration_seconds:Float64 touchpoints:UInt32 channels:Array(LowCardinality(String))"
+    " campaign:LowCardinality(String) orders:UInt32",
+    "journeys": "customer_id:String entered_at:DateTime64(3,'UTC') stage:LowCardinality(String)"
+    " cycle:LowCardinality(String) previous:LowCardinality(String) backward:Bool"
+    " left_at:Nullable(DateTime64(3,'UTC')) dwell_seconds:Float64",
+    "stage_transitions": "from_stage:LowCardinality(String) to_stage:LowCardinality(String)"
+    " visits:UInt64 customers:UInt64 probability:Float64 mean_dwell_seconds:Nullable(Float64)",
+    "funnel": "rank:UInt8 stage:LowCardinality(String) customers:UInt64"
+    " stage_before:LowCardinality(String) customers_before:UInt64 customers_of_both:UInt64"
+    " share:Nullable(Float64)",
+    "issues": "customer_id:String topic:LowCardinality(String) opened_at:DateTime64(3,'UTC')"
+    " last_contact_at:DateTime64(3,'UTC') duration_seconds:Float64 contacts:UInt32"
+    " channels:Array(LowCardinality(String)) switched:Bool solved:Bool reopened:UInt32",
+    "paths": "customer_id:String ordered_at:DateTime64(3,'UTC') order_id:String"
+    " value:Decimal(18,4) touches:UInt64 channels:Array(LowCardinality(String))"
+    " campaigns:Array(LowCardinality(String)) touched_at:Array(DateTime64(3,'UTC'))"
+    " lead_seconds:Nullable(Float64)",
+    "channel_transitions": "from_channel:LowCardinality(String)"
+    " to_channel:LowCardinality(String) transitions:UInt64 probability:Float64",
+    "channel_effects": "channel:LowCardinality(String) removal_effect:Float64 share:Float64",
+    "attribution": "model:LowCardinality(String) channel:LowCardinality(String)"
+    " campaign:LowCardinality(String) orders:Float64 revenue:Float64",
+    "alerts": "alert_id:String kind:LowCardinality(String) raised_at:DateTime64(3,'UTC')"
+    " customer_id:String identity:String reason:String"
+    " evidence:Map(LowCardinality(String),String)",
+    "targets": "target_id:String metric:LowCardinality(String) window:LowCardinality(String)"
+    " dimension:LowCardinality(String) member:String target:Float64"
+    " direction:LowCardinality(String) tolerance:Float64 minimum_n:UInt64 weight:Float64"
+    " valid_from:DateTime64(3,'UTC') valid_to:Nullable(DateTime64(3,'UTC'))",
+    "experience_gap": "target_id:String metric:LowCardinality(String)"
+    " window:LowCardinality(String) dimension:LowCardinality(String) member:String"
+    " direction:LowCardinality(String) target:Float64 n:Int64 value:Nullable(Float64)"
+    " low:Nullable(Float64) high:Nullable(Float64) gap:Nullable(Float64)"
+    " status:LowCardinality(String) attainment:Nullable(Float64) tolerance:Float64"
+    " minimum_n:UInt64 weight:Float64 unit:LowCardinality(String)",
+    "experience_index": "experience_index:Nullable(Float64) targets:UInt64 judged:UInt64"
+    " met:UInt64 at_risk:UInt64 missed:UInt64 weight:Float64",
 }
 
 
@@ -478,126 +548,297 @@ def test_the_writer_stores_all_rows_but_the_bad_ones(client: Client, migrated: S
 # Metrics
 
 
+Measured = tuple[int, int]
+"""Second and scaled value of a measurement."""
+Line = tuple[int, float | None, int | None, float | None, float | None, float | None]
+"""n, numerator, denominator, value, low, high."""
+
+
 def panes_of(
-    metric: str, channel: str, measured: Sequence[tuple[int, int]], shard: int = 0
+    measure: str,
+    member: str,
+    measured: Sequence[Measured],
+    shard: int = 0,
+    dimension: str = "channel",
 ) -> list[Row]:
-    """Build the panes of measurements (second, scaled value) at all resolutions."""
-    n: Counter[tuple[str, int]] = Counter()
-    total: Counter[tuple[str, int]] = Counter()
-    squares: Counter[tuple[str, int]] = Counter()
+    """Build the panes of measurements at all resolutions of the dimension."""
+    inside: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
+    coarse = CATALOGUE.dimensions[dimension].finest == "hour"
     for second, value in measured:
-        for resolution, step in STEPS.items():
-            pane = (resolution, second // step * step)
-            n[pane] += 1
-            total[pane] += value
-            squares[pane] += value * value
+        for resolution, step in list(STEPS.items())[coarse:]:
+            inside[resolution, second // step * step].append(value)
+    histogram = CATALOGUE.measures[measure].histogram
     return [
-        (metric, "channel", channel, *pane, shard, n[pane], total[pane], squares[pane], 2)
-        for pane in n
+        (measure, dimension, member, *pane, shard, len(values), sum(values))
+        + (sum(each**2 for each in values), buckets_of(values) if histogram else {}, 2)
+        for pane, values in inside.items()
     ]
 
 
-def metrics_at(client: Client, as_of: datetime, where: str = "1") -> dict[tuple[str, ...], Any]:
+def buckets_of(values: Sequence[int]) -> dict[int, int]:
+    """Build a histogram with a relative error of 1%."""
+    width = log(1.01 / 0.99)
+    return dict(Counter(ceil(log(value) / width) if value else -1 for value in values))
+
+
+def level_panes(
+    name: str, dimension: str, member: str, changes: Sequence[tuple[int, int]], shard: int = 0
+) -> list[Row]:
+    """Build the panes of a level from its changes by day; `n` says nothing."""
+    by_day: Counter[int] = Counter()
+    for second, change in changes:
+        by_day[second // DAY * DAY] += change
+    return [
+        (name, dimension, member, "day", day, shard, 1, change, 0, {}, 2)
+        for day, change in by_day.items()
+    ]
+
+
+def metrics_at(client: Client, as_of: datetime, where: str = "1") -> dict[tuple[str, ...], Line]:
     moment = as_of.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
     columns = "metric, window, dimension, member, n, numerator, denominator, value, low, high"
     sql = f"SELECT {columns} FROM metrics_at(as_of = '{moment}') WHERE {where}"
     return {row[:4]: row[4:] for row in select(client, sql)}
 
 
-def recomputed(
-    definition: dict[str, Any], values: Sequence[int]
-) -> tuple[int, float, int | None, float | None, float | None, float | None]:
-    """Compute one line of the view from the measurements themselves."""
-    n, scale = len(values), definition["scale"]
-    numerator = sum(values) / scale
-    if definition["kind"] == "total":
-        return n, numerator, None, numerator, None, None
-    if n == 0:
-        return 0, 0.0, 0, None, None, None
-    factor = 100 if definition["kind"] == "index" else 1
-    mean = factor * numerator / n
-    if not definition["squares"]:
-        return n, numerator, n, mean, None, None
-    variance = sum((factor * value / scale - mean) ** 2 for value in values) / n
-    margin = 1.96 * sqrt(variance / n)
-    return n, numerator, n, mean, mean - margin, mean + margin
+@dataclass
+class World:
+    """Everything that was measured, by measure (with a level's window), dimension and member."""
+
+    as_of: datetime
+    measured: defaultdict[tuple[str, str, str], list[Measured]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    shards: defaultdict[tuple[str, str, str, int], list[Measured]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+
+    def measure(
+        self, measure: str, members: dict[str, str], shard: int, few: list[Measured]
+    ) -> None:
+        """Take measurements of one customer partition."""
+        self.measured[measure, "all", ""] += few
+        for dimension, member in members.items():
+            self.measured[measure, dimension, member] += few
+            self.shards[measure, dimension, member, shard] += few
+
+    def change(self, name: str, place: tuple[str, str], shard: int, few: list[Measured]) -> None:
+        """Take changes of a level."""
+        self.measured[name, *place] += few
+        self.shards[name, *place, shard] += few
+
+    def rows(self) -> list[Row]:
+        """Panes of everything."""
+        rows: list[Row] = []
+        for (name, dimension, member, shard), few in self.shards.items():
+            if CATALOGUE.measures[name.partition("@")[0]].level:
+                rows += level_panes(name, dimension, member, few, shard)
+            else:
+                rows += panes_of(name, member, few, shard, dimension)
+        return rows
+
+    def finish(self, step: int) -> int:
+        """As-of rounded up."""
+        return ceil(self.as_of.timestamp() / step) * step
+
+    def values(self, metric: Metric, term: str, place: tuple[str, str, str]) -> list[int]:
+        """Values that a term adds up, in 1/scale."""
+        window, dimension, member = place
+        name, _, part = term.partition(".")
+        level = CATALOGUE.measures[name].level
+        days = span_of(CATALOGUE, metric) != "rolling"
+        coarse = dimension != "all" and CATALOGUE.dimensions[dimension].finest == "hour"
+        finish = self.finish(DAY if days else 3600 if coarse else 60)
+        begin = finish - WINDOWS[window] if window in WINDOWS and not level else 0
+        if level:
+            name += "" if level == "now" else f"@{part or window}"
+        found = self.measured.get((name, dimension, member), ())
+        return [value for at, value in found if begin <= at < finish]
+
+    def line(self, metric: Metric, place: tuple[str, str, str]) -> Line | None:
+        """Compute one line of the view from the measurements themselves; None if there is none."""
+
+        def total(terms: Iterable[tuple[str, int]]) -> float:
+            return sum((weight * self._amount(metric, term, place) for term, weight in terms), 0.0)
+
+        numerator, denominator = (
+            total(terms.items()) for terms in (metric.numerator, metric.denominator)
+        )
+        counted = [self._count(metric, term, place) for term in metric.numerator]
+        terms = {**metric.numerator, **metric.denominator}
+        if place[1] != "all" and not any(
+            self._count(metric, term, place) or self._amount(metric, term, place) for term in terms
+        ):
+            return None
+        n = round(denominator) if metric.denominator else sum(counted)
+        below: int | None = n if metric.denominator or metric.quantile is not None else None
+        if n < metric.below:
+            return n, None, below, None, None, None
+        if metric.quantile is not None:
+            value = self._quantile(metric, place)
+            return n, numerator, below, value, None, None
+        if not metric.denominator:
+            return n, numerator, None, metric.factor * numerator, None, None
+        if not denominator:
+            return n, numerator, n, None, None, None
+        value = metric.factor * numerator / denominator
+        return n, numerator, n, value, *self._interval(metric, place, numerator, denominator)
+
+    def _count(self, metric: Metric, term: str, place: tuple[str, str, str]) -> int:
+        values = self.values(metric, term, place)
+        return sum(values) if CATALOGUE.measures[term.partition(".")[0]].level else len(values)
+
+    def _amount(self, metric: Metric, term: str, place: tuple[str, str, str]) -> float:
+        name, _, part = term.partition(".")
+        values = self.values(metric, term, place)
+        return len(values) if part == "n" else sum(values) / CATALOGUE.measures[name].scale
+
+    def _quantile(self, metric: Metric, place: tuple[str, str, str]) -> float | None:
+        (name,) = metric.numerator
+        values = sorted(self.values(metric, name, place))
+        assert metric.quantile is not None
+        if not values:
+            return None
+        return values[floor(metric.quantile * (len(values) - 1))] / CATALOGUE.measures[name].scale
+
+    def _interval(
+        self, metric: Metric, place: tuple[str, str, str], numerator: float, denominator: float
+    ) -> tuple[float | None, float | None]:
+        z = 1.96
+        if CATALOGUE.squared(metric):
+            (name,) = metric.numerator
+            scale = CATALOGUE.measures[name].scale / metric.factor
+            values = [value / scale for value in self.values(metric, name, place)]
+            mean = sum(values) / len(values)
+            margin = z * sqrt(sum((each - mean) ** 2 for each in values)) / len(values)
+            return mean - margin, mean + margin
+        whole = all(
+            CATALOGUE.measures[each.partition(".")[0]].scale == 1 for each in metric.numerator
+        )
+        if metric.unit != "percent" or not whole or not 0 <= numerator <= denominator:
+            return None, None
+        root = z * sqrt(z * z + 4 * numerator * (denominator - numerator) / denominator)
+        ends = [
+            (2 * numerator + z * z + sign * root) / (2 * (denominator + z * z)) for sign in (-1, 1)
+        ]
+        return 100 * ends[0], 100 * ends[1]
 
 
 def moments(rng: random.Random, as_of: datetime) -> list[int]:
-    """Choose seconds around every edge a window can have, and anywhere in forty days."""
+    """Choose seconds around every edge a window can have, and anywhere in a hundred days."""
     finish = ceil(as_of.timestamp() / 60) * 60
     edges = [finish - length for length in WINDOWS.values()] + [finish]
-    near = [edge + rng.choice((-61, -60, -1, 0, 1, 59, 60)) for edge in edges for _ in range(4)]
+    near = [edge + rng.choice((-61, -60, -1, 0, 1, 59, 60)) for edge in edges for _ in range(3)]
     hours = [edge // 3600 * 3600 + rng.randrange(-3600, 3600) for edge in edges]
-    return near + hours + [finish - rng.randrange(40 * 86_400) for _ in range(60)]
+    days = [edge // DAY * DAY + rng.randrange(-DAY, 2 * DAY) for edge in edges]
+    return near + hours + days + [finish - rng.randrange(100 * DAY) for _ in range(30)]
+
+
+def random_world(seed: int) -> World:
+    rng = random.Random(seed)
+    start = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(minutes=rng.randrange(100_000))
+    as_of = start + timedelta(milliseconds=rng.choice((0, 1, 59_999, rng.randrange(86_400_000))))
+    world = World(datetime(2026, 3, 2, tzinfo=UTC) if seed == 0 else as_of)
+    for name, measure in CATALOGUE.measures.items():
+        if measure.level:
+            add_level(world, rng, name)
+            continue
+        for channel in ("web", "phone"):
+            for shard in range(2):
+                members = {"channel": channel}
+                for dimension in rng.sample(list(CATALOGUE.dimensions), 2):
+                    members.setdefault(dimension, rng.choice("ab"))
+                low = 0 if measure.histogram else -1000
+                high = rng.choice((1, 10, 8000)) if measure.scale == 1 else 8_000_000
+                few = [(at, rng.randrange(low, high)) for at in moments(rng, world.as_of)]
+                few = few if rng.random() < 0.8 else few[:2]
+                world.measure(name, members, shard, few)
+    return world
+
+
+def add_level(world: World, rng: random.Random, name: str) -> None:
+    """Add changes of a level in every window and dimension that it has."""
+    metric = Metric(name, "", "", {name: 1}, {}, "", "")
+    level = CATALOGUE.measures[name].level
+    for window in [*CATALOGUE.day_windows, "all"] if level == "windows" else [""]:
+        for dimension in dimensions_of(CATALOGUE, metric):
+            for member in ("a", "b") if dimension != "all" else ("",):
+                stored = f"{name}@{window}" if window else name
+                for shard in range(2):
+                    few = [(at, rng.randrange(-2, 6)) for at in moments(rng, world.as_of)[::3]]
+                    world.change(stored, (dimension, member), shard, few)
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_metrics_equal_a_recomputation_from_the_measurements(client: Client, seed: int) -> None:
-    rng = random.Random(seed)
-    start = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(minutes=rng.randrange(100_000))
-    as_of = start + timedelta(milliseconds=rng.choice((0, 1, 59_999, rng.randrange(86_400_000))))
-    if seed == 0:
-        as_of = datetime(2026, 3, 2, tzinfo=UTC)
-    columns = ("name", "family", "help", "kind", "scale", "squares", "unit", "direction")
-    definitions = [dict(zip(columns, row, strict=True)) for row in metric_definitions()]
-    measured: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    rows: list[Row] = []
-    for definition in definitions:
-        for channel in ("web", "phone", "chat"):
-            for shard in range(2):
-                few = [(at, rng.randrange(-1000, 8000)) for at in moments(rng, as_of)]
-                few = few if rng.random() < 0.8 else few[:2]
-                rows += panes_of(definition["name"], channel, few, shard)
-                measured.setdefault((definition["name"], channel), []).extend(few)
-    stale = [(*row[:6], 99, 99, 99, 1) for row in rows]
-    insert(client, PANES, *stale)
+    world = random_world(seed)
+    rows = world.rows()
+    insert(client, PANES, *[(*row[:6], 99, 99, 99, {7: 99}, 1) for row in rows])
     insert(client, PANES, *rows)
-    found = metrics_at(client, as_of)
-    finish = ceil(as_of.timestamp() / 60) * 60
-    expected = {}
-    for definition in definitions:
-        name = definition["name"]
-        for window, length in WINDOWS.items():
-            everything: list[int] = []
-            for channel in ("web", "phone", "chat"):
-                inside = [
-                    value for at, value in measured[name, channel] if finish - length <= at < finish
-                ]
-                everything += inside
-                if inside:
-                    key = (name, window, "channel", channel)
-                    expected[key] = recomputed(definition, inside)
-            expected[name, window, "all", ""] = recomputed(definition, everything)
+    members = {(dimension, member) for _, dimension, member in world.measured}
+    found = metrics_at(client, world.as_of)
+    expected = {
+        (name, window, dimension, member): line
+        for name, metric in CATALOGUE.metrics.items()
+        for window in windows_of(CATALOGUE, metric)
+        for dimension, member in members
+        if dimension in dimensions_of(CATALOGUE, metric)
+        and has_window(CATALOGUE, window, dimension)
+        and (line := world.line(metric, (window, dimension, member)))
+    }
     assert found.keys() == expected.keys()
     for key, line in expected.items():
         assert [each is None for each in found[key]] == [each is None for each in line], key
-        numbers = [each for each in line if each is not None]
-        assert [each for each in found[key] if each is not None] == pytest.approx(numbers), key
+        error = 0.0101 if CATALOGUE.metrics[key[0]].quantile is not None else 1e-6
+        for index, each in enumerate(line):
+            near = error if index == 3 else 1e-6
+            assert each is None or found[key][index] == pytest.approx(each, rel=near, abs=1e-9), key
 
 
 def test_an_empty_store_has_every_metric_and_window_with_no_value(client: Client) -> None:
     lines = metrics_at(client, datetime(2026, 1, 1, tzinfo=UTC))
-    names = [row[0] for row in metric_definitions()]
-    assert set(lines) == {(name, window, "all", "") for name in names for window in WINDOWS}
+    assert set(lines) == {
+        (name, window, "all", "")
+        for name, metric in CATALOGUE.metrics.items()
+        for window in windows_of(CATALOGUE, metric)
+    }
     assert lines["nps", "5m", "all", ""] == (0, 0.0, 0, None, None, None)
     assert lines["orders", "30d", "all", ""] == (0, 0.0, None, 0.0, None, None)
+    assert lines["purchase_gap_p50", "all", "all", ""] == (0, 0.0, 0, None, None, None)
+    assert lines["churn_risk_share", "now", "all", ""] == (0, 0.0, 0, None, None, None)
 
 
 def test_metrics_are_metrics_at_of_now(client: Client) -> None:
-    insert(client, PANES, *panes_of("orders", "web", [(int(datetime.now(UTC).timestamp()), 1)] * 3))
+    insert(client, PANES, *panes_of("order", "web", [(int(datetime.now(UTC).timestamp()), 1)] * 3))
     where = "metric = 'orders' AND window = '24h' ORDER BY dimension"
     sql = f"SELECT dimension, member, value, abs(now() - as_of) < 60 FROM metrics WHERE {where}"
     assert select(client, sql) == [("all", "", 3.0, 1), ("channel", "web", 3.0, 1)]
 
 
+def test_a_member_that_everything_was_taken_from_has_no_row(client: Client) -> None:
+    insert(client, PANES, *[(*row[:6], 0, 0, 0, {}, 3) for row in panes_of("order", "web", [AT])])
+    insert(client, PANES, *level_panes("buyers@30d", "account", "a", [AT, (AT[0], -1)]))
+    lines = metrics_at(client, datetime(2026, 1, 1, 13, tzinfo=UTC), "dimension != 'all'")
+    assert lines == {}
+
+
+AT = (NOON // 1000, 1)
+"""One measurement at noon."""
+LATER = datetime(2026, 1, 1, 12, 3, tzinfo=UTC)
+
+
+def line_at(client: Client, metric: str, window: str = "5m") -> Line:
+    """Line of everybody, three minutes later."""
+    return metrics_at(client, LATER, f"window = '{window}'")[metric, window, "all", ""]
+
+
 def test_nps_interval_is_the_published_worked_example(client: Client) -> None:
     answers = [1] * 162 + [0] * 108 + [-1] * 54
     insert(client, PANES, *panes_of("nps", "survey", [(NOON // 1000, each) for each in answers]))
-    lines = metrics_at(client, datetime(2026, 1, 1, 12, 3, tzinfo=UTC), "window = '5m'")
-    n, numerator, denominator, value, low, high = lines["nps", "5m", "all", ""]
+    n, numerator, denominator, value, low, high = line_at(client, "nps")
     assert (n, numerator, denominator) == (324, 108.0, 324)
     assert value == pytest.approx(33.33, abs=0.005)
+    assert low is not None and high is not None
     # Published with the normal quantile 1.959964 (8.1159); the view has 1.96.
     assert (high - low) / 2 == pytest.approx(8.1159, abs=0.0005)
     assert (high - low) / 2 / 1.96 == pytest.approx(4.1409, abs=0.00005)
@@ -607,5 +848,58 @@ def test_effort_mean_is_the_published_worked_example(client: Client) -> None:
     counts = (80, 210, 140, 110, 160, 180, 120)
     answers = [score * 1000 for score, count in enumerate(counts, 1) for _ in range(count)]
     insert(client, PANES, *panes_of("ces", "survey", [(NOON // 1000, each) for each in answers]))
-    lines = metrics_at(client, datetime(2026, 1, 1, 12, 3, tzinfo=UTC), "metric = 'ces'")
+    lines = metrics_at(client, LATER, "metric = 'ces'")
     assert lines["ces", "1h", "channel", "survey"][:4] == (1000, 4080.0, 1000, 4.08)
+
+
+def test_service_levels_are_the_published_worked_example(client: Client) -> None:
+    calls = {"answered": 1000, "answered_in_time": 860, "abandoned": 60, "abandoned_in_time": 20}
+    for measure, number in calls.items():
+        insert(client, PANES, *panes_of(measure, "phone", [AT] * number))
+    lines = metrics_at(client, LATER, "window = '24h' AND dimension = 'channel'")
+    values = {
+        variant: round(lines[f"service_level{variant}", "24h", "channel", "phone"][3] or 0, 2)
+        for variant in ("_f1", "_f2", "_f3", "_f4", "")
+    }
+    assert values == {"_f1": 83.02, "_f2": 86.0, "_f3": 81.13, "_f4": 82.69, "": 82.69}
+    f4 = lines["service_level_f4", "24h", "channel", "phone"]
+    assert f4[:3] == (1040, 860.0, 1040)
+    assert list(f4[4:]) == pytest.approx([80.27, 84.87], abs=0.01)
+
+
+def test_a_value_of_too_few_answers_is_hidden_with_its_sum(client: Client) -> None:
+    insert(client, PANES, *panes_of("enps", "employee", [AT] * 4))
+    assert line_at(client, "enps") == (4, None, 4, None, None, None)
+    insert(client, PANES, *panes_of("enps", "survey", [AT]))
+    assert line_at(client, "enps") == (5, 5.0, 5, 100.0, 100.0, 100.0)
+
+
+def test_a_share_of_nothing_or_everything_has_an_interval_too(client: Client) -> None:
+    insert(client, PANES, *panes_of("review", "social", [AT] * 10))
+    assert list(line_at(client, "good_reviews")[4:]) == pytest.approx([0, 27.75], abs=0.01)
+    insert(client, PANES, *panes_of("good_review", "social", [AT] * 11))
+    value, *interval = line_at(client, "good_reviews")[3:]
+    assert value == pytest.approx(110)
+    assert interval == [None, None]
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.9, 0.99])
+def test_quantiles_are_within_one_percent_of_the_measurement(
+    client: Client, quantile: float
+) -> None:
+    gaps = [*range(1, 1000), 40, 0, 365]
+    few = [(NOON // 1000 - each, gap) for each, gap in enumerate(gaps)]
+    for shard in range(2):
+        insert(client, PANES, *panes_of("purchase_gap", "purchase", few[shard::2], shard))
+    value = line_at(client, f"purchase_gap_p{quantile * 100:.0f}", "90d")[3]
+    expected = sorted(gaps)[floor(quantile * (len(gaps) - 1))]
+    assert value == pytest.approx(expected, rel=0.0101)
+
+
+def test_customers_and_their_orders_are_of_the_same_days(client: Client) -> None:
+    """The whole of the day that has begun is in the window, nothing of the day 30 before it."""
+    today, first = NOON // 1000 // DAY * DAY, NOON // 1000 // DAY * DAY - 29 * DAY
+    orders = [(at, 1) for at in (first - 1, first, today, today + DAY - 1, today + DAY)]
+    insert(client, PANES, *panes_of("order", "purchase", orders))
+    insert(client, PANES, *level_panes("buyers@30d", "all", "", [(first, 5), (today, -3)]))
+    assert line_at(client, "purchase_frequency", "30d")[:4] == (2, 3.0, 2, 1.5)

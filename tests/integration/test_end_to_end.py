@@ -36,8 +36,9 @@ Seen = dict[str, Any]
 
 IDENTITIES = "SELECT identity, customer_id FROM identities"
 PANES = """
-SELECT metric, member, resolution, toUnixTimestamp(start), sum(n), sum(total), sum(squares)
-FROM metric_panes FINAL GROUP BY 1, 2, 3, 4 HAVING sum(n) > 0
+SELECT metric, dimension, member, resolution, toUnixTimestamp(start) AS at, sum(n) AS number,
+    sum(total) AS sum, sum(squares) AS sum_of_squares
+FROM metric_panes FINAL GROUP BY ALL HAVING (number, sum, sum_of_squares) != (0, 0, 0)
 """
 TOTALS = (
     "SELECT customer_id, touchpoints, orders, toInt64(revenue * 10000), contacts FROM customers"
@@ -63,7 +64,7 @@ def seen(client: Client) -> Seen:
         "touchpoints": client.query("SELECT count() FROM touchpoints").result_rows[0][0],
         "identities": {row[0]: row[1] for row in client.query(IDENTITIES).result_rows},
         "customers": {name: counts for name, *counts in rows["t"]},
-        "panes": {tuple(row[:4]): list(row[4:]) for row in rows["p"]},
+        "panes": {tuple(row[:5]): row[5:] for row in rows["p"]},
     }
 
 
@@ -71,15 +72,20 @@ def expected(
     published: list[oracle.Published], words: Sequence[Said] = (), rules: Rules | None = None
 ) -> Seen:
     customers = oracle.customers_of(published, words, rules)
-    totals = oracle.totals_of(published, customers)
+    lives = oracle.lives_of(published, customers)
     columns = ("touchpoints", "orders", "revenue_e4", "contacts")
     return {
         "touchpoints": len(published),
         "identities": customers,
         "customers": {
-            name: [totals[name][column] for column in columns] for name in customers.values()
+            name: [lives[name].customer[column] if name in lives else 0 for column in columns]
+            for name in customers.values()
         },
-        "panes": dict(oracle.panes_of(published)),
+        "panes": {
+            key: pane[:3]
+            for key, pane in oracle.panes_of(lives.values()).items()
+            if pane[:3] != (0, 0, 0)
+        },
     }
 
 

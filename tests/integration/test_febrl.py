@@ -20,6 +20,7 @@ import oracle
 import pytest
 from clickhouse_connect.driver.client import Client
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from lives import START_MS
 
 from touchstream.agents.history import judge_history, links_of, resolve_history
 from touchstream.agents.rules import Rules
@@ -77,7 +78,7 @@ class Order(NamedTuple):
     def touchpoints(self) -> list[oracle.Published]:
         """A record has the same time in every order."""
         published = [
-            (CHANNEL, self._touchpoint(record, oracle.START_MS + 1000 * line))
+            (CHANNEL, self._touchpoint(record, START_MS + 1000 * line))
             for line, record in enumerate(records(self.dataset))
         ]
         random.Random(self.prefix).shuffle(published)

@@ -27,6 +27,7 @@ from touchstream.streams.local.processes import Child, Command
 from touchstream.streams.migrations import migrate
 from touchstream.streams.operations_log import publish_operation
 from touchstream.streams.settings import LOCAL_IDENTITY_KEY, Settings
+from touchstream.streams.table import Table
 from touchstream.streams.tables import (
     CHANGES,
     FACTS,
@@ -37,7 +38,6 @@ from touchstream.streams.tables import (
     RULES,
     TABLES,
     WORDS,
-    Table,
 )
 
 pytestmark = pytest.mark.integration

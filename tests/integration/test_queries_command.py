@@ -15,9 +15,11 @@ from typer.testing import CliRunner, Result
 
 from touchstream.streams.cli import queries
 from touchstream.streams.clickhouse import connect
+from touchstream.streams.customer_tables import CUSTOMERS, PANES
 from touchstream.streams.migrations import migrate
 from touchstream.streams.settings import LOCAL_IDENTITY_KEY, Settings
-from touchstream.streams.tables import CUSTOMERS, FACTS, IDENTITIES, PANES, Table
+from touchstream.streams.table import Table
+from touchstream.streams.tables import FACTS, IDENTITIES
 
 pytestmark = pytest.mark.integration
 

@@ -4,11 +4,9 @@ Each partition is a log. A schedule picks partitions, chunk lengths, and chunks 
 and sent again after a crash before their state was kept.
 """
 
-import json
 import random
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
 from touchstream.agents.component import decode_component
 from touchstream.agents.customer_messages import CustomerMessage, decode_customer
@@ -26,11 +24,13 @@ from touchstream.agents.resolution import Token, Word
 from touchstream.agents.rules import Rules
 from touchstream.agents.stitch import Stitch
 from touchstream.agents.turn import COMPONENT, VERTEX
+from touchstream.streams.alerts import Alert, decode_alert
 from touchstream.streams.effects import Effects
 from touchstream.streams.positions import POSITION_BYTES
 from touchstream.streams.records import Record
 from touchstream.streams.stage import Outcome, run_chunk
-from touchstream.streams.tables import IDENTITIES, REFUSED, Row, Table
+from touchstream.streams.table import Row, Table
+from touchstream.streams.tables import IDENTITIES, REFUSED
 from touchstream.streams.topics import ALERTS, CUSTOMER, IDENTITY
 
 NOW_MS = 1_700_000_000_000
@@ -266,8 +266,8 @@ def to_customers(outcome: Outcome) -> list[tuple[Token, CustomerMessage]]:
     ]
 
 
-def alerts_of(outcome: Outcome) -> list[dict[str, Any]]:
-    return [json.loads(m.value or b"") for m in outcome.messages if m.topic == ALERTS]
+def alerts_of(outcome: Outcome) -> list[Alert]:
+    return [decode_alert(m.value) for m in outcome.messages if m.topic == ALERTS]
 
 
 def turn(graph: Graph) -> Outcome:

@@ -9,15 +9,20 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from touchstream.agents.course import World
 from touchstream.agents.identifiers import tokens_of
 from touchstream.agents.ingest import Ingest
+from touchstream.agents.journey_rules import load_journey
 from touchstream.agents.operate import Operate
 from touchstream.agents.operations import Operation, encode_operation
 from touchstream.agents.profile import Profile
+from touchstream.agents.recount import Pane, PaneKey
 from touchstream.agents.rules_file import default_rules
 from touchstream.agents.stitch import Stitch
+from touchstream.streams.catalogue import load_catalogue
 from touchstream.streams.changelog import Changelog
 from touchstream.streams.codec import TouchpointCodec
+from touchstream.streams.customer_tables import CUSTOMERS, PANES
 from touchstream.streams.errors import OwnershipLost
 from touchstream.streams.lane import Lane, Ports
 from touchstream.streams.log import Entry
@@ -25,7 +30,8 @@ from touchstream.streams.memory_log import MemoryLog, MemorySink
 from touchstream.streams.records import Record
 from touchstream.streams.settings import Settings
 from touchstream.streams.stage import Outcome, Stage
-from touchstream.streams.tables import CUSTOMERS, FACTS, IDENTITIES, PANES, Row, Table
+from touchstream.streams.table import Row, Table
+from touchstream.streams.tables import FACTS, IDENTITIES
 from touchstream.streams.topics import (
     CUSTOMER,
     IDENTITY,
@@ -38,7 +44,13 @@ from touchstream.streams.topics import (
 Place = tuple[str, int]
 SETTINGS = Settings()
 CODEC = TouchpointCodec(max_payload_bytes=SETTINGS.max_payload_bytes)
-PUBLISHED_AT_MS = 1_700_000_000_000
+PUBLISHED_AT_MS = 1_900_000_000_000
+
+
+def profile() -> Profile:
+    """The stage under the shipped catalogue and rules."""
+    catalogue = load_catalogue()
+    return Profile(catalogue, World(catalogue, load_journey()))
 
 
 class Crash(Exception):
@@ -93,7 +105,7 @@ class Pipeline:
         self._stages: dict[str, tuple[Stage, bool]] = dict.fromkeys(TOUCHPOINTS, (ingest, False))
         self._stages[OPERATIONS] = (Operate(), False)
         self._stages[IDENTITY] = (Stitch(default_rules()), True)
-        self._stages[CUSTOMER] = (Profile(), True)
+        self._stages[CUSTOMER] = (profile(), True)
         self._sources = {topic: number for number, topic in enumerate(self._stages)}
         self._lanes: dict[Place, Lane] = {}
         self._zombies: list[tuple[Place, Lane]] = []
@@ -218,12 +230,25 @@ class Pipeline:
         rows = self.sink.latest(CUSTOMERS, ("customer_id",), "version")
         return {str(key[0]): row for key, row in rows.items() if not row["is_deleted"]}
 
-    def panes(self) -> dict[Row, tuple[int, int, int]]:
+    def rows(self, table: Table, *key: str) -> list[dict[str, Any]]:
+        """Rows of customers' lives that are not deleted."""
+        rows = self.sink.latest(table, ("customer_id", *key), "version")
+        return [row for row in rows.values() if not row["is_deleted"]]
+
+    def panes(self) -> dict[PaneKey, Pane]:
         """Sums over shards; empty panes left out."""
-        key = ("metric", "member", "resolution", "start", "shard")
-        sums: dict[Row, tuple[int, int, int]] = {}
+        sums: dict[PaneKey, Pane] = {}
+        key = ("metric", "dimension", "member", "resolution", "start", "shard")
         for at, row in self.sink.latest(PANES, key, "version").items():
-            n, total, squares = sums.get(at[:4], (0, 0, 0))
             added: Any = row
-            sums[at[:4]] = (n + added["n"], total + added["total"], squares + added["squares"])
-        return {at: sum_ for at, sum_ in sums.items() if sum_ != (0, 0, 0)}
+            n, total, squares, buckets = sums.get(at[:5], (0, 0, 0, {}))
+            for bucket, number in added["buckets"].items():
+                buckets[bucket] = buckets.get(bucket, 0) + number
+            buckets = {bucket: number for bucket, number in buckets.items() if number}
+            sums[at[:5]] = (
+                n + added["n"],
+                total + added["total"],
+                squares + added["squares"],
+                buckets,
+            )
+        return {at: pane for at, pane in sums.items() if pane != (0, 0, 0, {})}

@@ -27,7 +27,8 @@ from touchstream.streams.dead_letters import Reason
 from touchstream.streams.records import Record
 from touchstream.streams.settings import Settings
 from touchstream.streams.stage import Outcome, run_chunk
-from touchstream.streams.tables import CHANGES, FACTS, LINKS, REFUSED, Row
+from touchstream.streams.table import Row
+from touchstream.streams.tables import CHANGES, FACTS, LINKS, REFUSED
 from touchstream.streams.topics import BATCH_BYTES, DAY_MS, DEAD_LETTER
 
 NOW_MS = 1_700_000_000_000
@@ -380,7 +381,7 @@ def test_touchpoint_with_too_many_identifiers_is_kept() -> None:
 def test_touchpoint_with_too_many_identifiers_raises_one_alert() -> None:
     outcome, graph = taken_in()
     (alert,) = alerts_of(outcome)
-    assert alert["left_out"] == IDENTIFIERS - RULES.max_identifiers
+    assert alert.evidence["left_out"] == str(IDENTIFIERS - RULES.max_identifiers)
     assert graph.alerts == 0
 
 

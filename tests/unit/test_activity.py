@@ -8,9 +8,12 @@ from unittest.mock import patch
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from lives import random_life
+from test_lives import WORLD, touch_of
 
 from touchstream.agents import activity
-from touchstream.agents.activity import Change, Customer, add_to, fold, join_totals, take, totals_of
+from touchstream.agents.activity import Change, Customer, fold, take
+from touchstream.agents.course import Item
 from touchstream.agents.customer_messages import (
     Activity,
     Arrive,
@@ -20,7 +23,9 @@ from touchstream.agents.customer_messages import (
     Totals,
     Touched,
 )
+from touchstream.agents.facts import event_key, event_of
 from touchstream.agents.resolution import Token
+from touchstream.agents.totals import add_to, join_to, totals_of
 
 KIND = "email"
 A, B, C = b"customer a", b"customer b", b"customer c"
@@ -43,13 +48,22 @@ def move(target: Token, version: int, identity: Token = ANN) -> Move:
 
 def held(customer: Customer) -> dict[str, int]:
     """How often the customer counts each event."""
-    return totals_of(customer).touchpoints
+    assert customer.totals == totals_of([*customer.identities.values()])
+    return customer.totals.touchpoints
+
+
+def tell(customer: Customer, message: CustomerMessage) -> Change:
+    """Take a message as the stage does."""
+    change = take(customer, message)
+    if change.added:
+        fold(customer, message.identity, WORLD)
+    return change
 
 
 Sent = tuple[Token, CustomerMessage]
 
 
-class World:
+class Network:
     """Customers on partitions; messages are in order from one sender to one partition only."""
 
     def __init__(self, rng: random.Random) -> None:
@@ -66,9 +80,9 @@ class World:
         while ready := [link for link, waiting in self._links.items() if waiting]:
             link = self.rng.choice(ready)
             name, message = self._links[link].popleft()
-            change = take(self.customers[name], message)
-            self.contributed.update(found.channel for found in change.added)
-            self.contributed.subtract(found.channel for found in change.removed)
+            change = tell(self.customers[name], message)
+            self.contributed.update(found.channel for _, found in change.added)
+            self.contributed.subtract(found.channel for _, found in change.removed)
             if change.onward:
                 self.send(link[1], *change.onward)
 
@@ -105,17 +119,17 @@ def test_every_event_counts_once_at_the_last_customer_of_its_identity(
     rng = random.Random(seed)
     identities = [b"identity%d" % n for n in range(rng.choice((1, 4, 10)))]
     sent = {identity: list(history(rng, identity)) for identity in identities}
-    world = World(rng)
+    network = Network(rng)
     for number, identity in enumerate(identities):
         for name, message in sent[identity]:
-            world.send(-1 - number % 3, name, message)
+            network.send(-1 - number % 3, name, message)
     with patch.object(activity, "RECENT_EVENTS", recent):
-        world.drain()
+        network.drain()
     expected: defaultdict[Token, Counter[str]] = defaultdict(Counter)
     for identity in identities:
         if end := expected_after(sent[identity]):
             expected[end[0]].update(end[1])
-    for name, customer in world.customers.items():
+    for name, customer in network.customers.items():
         assert held(customer) == expected[name], name
 
 
@@ -124,24 +138,29 @@ def test_every_event_counts_once_at_the_last_customer_of_its_identity(
 def test_every_event_contributes_once_however_often_it_moved(seed: int, recent: int) -> None:
     rng = random.Random(seed)
     sent = list(history(rng, ANN))
-    world = World(rng)
+    network = Network(rng)
     for name, message in sent:
-        world.send(-1, name, message)
+        network.send(-1, name, message)
     with patch.object(activity, "RECENT_EVENTS", recent):
-        world.drain()
-    assert set(world.contributed.values()) <= {0, 1}
-    assert +world.contributed == Counter({*(expected_after(sent) or (b"", set()))[1]})
+        network.drain()
+    assert set(network.contributed.values()) <= {0, 1}
+    assert +network.contributed == Counter({*(expected_after(sent) or (b"", set()))[1]})
 
 
 def customer(*messages: CustomerMessage) -> Customer:
     found = Customer()
     for message in messages:
-        take(found, message)
+        tell(found, message)
     return found
 
 
+def sent_on(change: Change) -> CustomerMessage:
+    assert change.onward
+    return change.onward[1]
+
+
 def test_touch_is_added() -> None:
-    assert take(Customer(), touched(1)) == Change(added=[event(1)])
+    assert take(Customer(), touched(1)) == Change(added=[(1, event(1))])
 
 
 def test_duplicate_of_a_recent_event_is_recognised() -> None:
@@ -161,18 +180,16 @@ def test_duplicate_of_an_event_folded_elsewhere_is_recognised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(activity, "RECENT_EVENTS", 2)
-    onward = take(customer(*map(touched, range(5))), move(B, 2)).onward
-    assert onward
-    assert take(customer(onward[1]), touched(0, version=2)).duplicate
+    arrival = sent_on(take(customer(*map(touched, range(5))), move(B, 2)))
+    assert take(customer(arrival), touched(0, version=2)).duplicate
 
 
 def test_duplicate_of_an_event_folded_before_a_join_is_recognised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(activity, "RECENT_EVENTS", 2)
-    onward = take(customer(*map(touched, range(5))), move(B, 2)).onward
-    assert onward
-    assert take(customer(touched(9, version=2), onward[1]), touched(0, version=2)).duplicate
+    arrival = sent_on(take(customer(*map(touched, range(5))), move(B, 2)))
+    assert take(customer(touched(9, version=2), arrival), touched(0, version=2)).duplicate
 
 
 def test_event_key_of_another_identity_is_no_duplicate() -> None:
@@ -183,7 +200,7 @@ def test_event_key_of_another_identity_is_no_duplicate() -> None:
 def test_move_takes_the_activity_out_and_sends_it_on() -> None:
     found = customer(touched(1), touched(2))
     change = take(found, move(B, 2))
-    assert change.removed == [event(1), event(2)]
+    assert change.removed == [(1, event(1)), (2, event(2))]
     expected = Activity(KIND, {1: event(1), 2: event(2)})
     assert change.onward == (B, Arrive(ANN, 2, expected))
     assert found.identities == {}
@@ -205,7 +222,7 @@ def test_straggler_is_forwarded() -> None:
 
 def test_touch_of_the_version_that_moved_back_is_taken_before_the_arrival() -> None:
     found = customer(move(B, 2))
-    assert take(found, touched(3, version=2)).added == [event(3)]
+    assert take(found, touched(3, version=2)).added == [(3, event(3))]
 
 
 def test_late_arrival_is_forwarded_with_the_version_of_the_forward() -> None:
@@ -222,17 +239,28 @@ def test_arrival_ends_the_forward() -> None:
 def test_arrival_joins_what_is_there_as_a_union() -> None:
     found = customer(touched(1, version=2), touched(2, version=2))
     change = take(found, Arrive(ANN, 2, Activity(KIND, {2: event(2), 3: event(3)})))
-    assert change.added == [event(3)]
+    assert change.added == [(3, event(3))]
     assert held(found) == {"e1": 1, "e2": 1, "e3": 1}
 
 
 def test_older_half_is_folded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(activity, "RECENT_EVENTS", 4)
-    found = Customer()
-    for number in (4, 0, 3, 1, 2):
-        take(found, Touched(ANN, KIND, 1, 100 - number, event(number)))
+    numbers = (4, 0, 3, 1, 2)
+    found = customer(*(Touched(ANN, KIND, 1, 100 - n, event(n)) for n in numbers))
     kept = found.identities[ANN]
     assert (sorted(kept.events), kept.folded_keys) == ([96, 97, 98], {99, 100})
+    assert held(found) == {f"e{number}": 1 for number in numbers}
+
+
+def test_older_events_of_other_identities_are_folded_along(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is kept of a customer is its latest events, whosever they are."""
+    monkeypatch.setattr(activity, "RECENT_EVENTS", 4)
+    bobs = [touched(number, identity=b"bob") for number in (0, 9)]
+    found = customer(*bobs, *map(touched, range(1, 6)))
+    assert sorted(key for key, _ in found.events()) == [3, 4, 5, 9]
+    assert found.identities[b"bob"].folded_keys == {0}
 
 
 def test_number_of_remembered_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,77 +271,14 @@ def test_number_of_remembered_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -
     assert held(found) == {f"e{number}": 1 for number in range(20)}
 
 
-EVENTS = st.lists(
-    st.builds(
-        Event,
-        st.integers(0, 50),
-        st.sampled_from(["web", "purchase", "survey", "phone"]),
-        st.sampled_from(["placed", "ended", "answered", "page_viewed"]),
-        account_id=st.sampled_from([None, "acme", "umbrella"]),
-        question=st.sampled_from([None, "csat", "nps"]),
-        score=st.sampled_from([None, 1.0, 4.0]),
-        value_e4=st.sampled_from([None, 0, 12_345]),
-    ),
-    max_size=20,
-    unique_by=lambda found: (found.occurred_at, found.channel, found.action),
-)
-
-
-def totals_over(events: list[Event]) -> Totals:
-    totals = Totals()
-    for found in events:
-        add_to(totals, found)
-    return totals
-
-
-@given(EVENTS, st.integers(1, 6))
-def test_folding_keeps_the_totals(events: list[Event], recent: int) -> None:
-    folded = Customer({ANN: Activity(KIND)})
-    kept = folded.identities[ANN]
-    with patch.object(activity, "RECENT_EVENTS", recent):
-        for key, found in enumerate(events):
-            kept.events[key] = found
-            fold(kept)
-            assert len(kept.events) <= recent
-    assert totals_of(folded) == totals_over(events)
-
-
-@given(EVENTS, st.data())
-def test_totals_do_not_depend_on_the_order_of_events(
-    events: list[Event], data: st.DataObject
-) -> None:
-    assert totals_over(data.draw(st.permutations(events))) == totals_over(events)
-
-
-@given(EVENTS, st.integers(0, 20))
-def test_joined_totals_are_the_totals_of_both(events: list[Event], cut: int) -> None:
-    one, other = totals_over(events[:cut]), totals_over(events[cut:])
-    assert join_totals(one, other) == join_totals(other, one) == totals_over(events)
-
-
-@given(EVENTS, st.integers(0, 20))
-def test_joining_totals_changes_neither(events: list[Event], cut: int) -> None:
-    one, other = totals_over(events[:cut]), totals_over(events[cut:])
-    join_totals(one, other)
-    assert (one, other) == (totals_over(events[:cut]), totals_over(events[cut:]))
-
-
-@pytest.mark.parametrize("one", [None, Totals(contacts=1)])
-def test_no_totals_add_nothing(one: Totals | None) -> None:
-    assert join_totals(one, None) == join_totals(None, one) == one
-
-
 def test_event_folded_elsewhere_counts_once_when_its_duplicate_came_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(activity, "RECENT_EVENTS", 2)
-    former, later = customer(*(touched(n) for n in range(5))), Customer()
-    change = take(former, move(b"later", version=2))
-    assert change.onward
-    take(later, touched(0, version=2))
-    joined = take(later, change.onward[1])
-    assert len(joined.removed) == 1
-    assert sum(totals_of(later).touchpoints.values()) == 5
+    arrival = sent_on(take(customer(*map(touched, range(5))), move(B, 2)))
+    later = customer(touched(0, version=2))
+    assert take(later, arrival).removed == [(0, event(0))]
+    assert held(later) == {f"e{number}": 1 for number in range(5)}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -321,9 +286,65 @@ def test_kept_totals_are_those_of_the_activities(seed: int) -> None:
     rng = random.Random(seed)
     found = customer(*(touched(n) for n in rng.sample(range(9), 5)))
     bob = customer(*(touched(n, identity=b"bob") for n in range(4)))
-    onward = take(bob, move(b"found", 2, identity=b"bob")).onward
-    assert onward
-    take(found, onward[1])
-    assert not bob.totals.touchpoints
+    take(found, sent_on(take(bob, move(b"found", 2, identity=b"bob"))))
+    assert held(bob) == {}
     take(found, touched(rng.randrange(9), version=3))
-    assert found.totals == totals_of(found)
+    assert sum(held(found).values()) in (9, 10)
+
+
+def life(seed: int) -> list[Item]:
+    """Events of all kinds in the order they happened, with their keys."""
+    rng = random.Random(seed)
+    return [
+        (event_key(channel, each["event_id"]), event_of(touch_of(channel, each)))
+        for channel, each in random_life(rng, rng.randrange(40))
+    ]
+
+
+LIVES = st.builds(life, st.integers(0, 1 << 32))
+
+
+def totals_over(items: list[Item]) -> Totals:
+    totals = Totals()
+    for key, found in items:
+        add_to(totals, key, found)
+    return totals
+
+
+def joined(one: Totals, other: Totals) -> Totals:
+    totals = Totals()
+    join_to(totals, one)
+    join_to(totals, other)
+    return totals
+
+
+@settings(deadline=None)
+@given(LIVES, st.integers(1, 6))
+def test_folding_keeps_the_totals(items: list[Item], recent: int) -> None:
+    with patch.object(activity, "RECENT_EVENTS", recent):
+        folded = customer(*(Touched(ANN, KIND, 1, *item) for item in items))
+    assert len(folded.events()) <= recent
+    assert folded.totals == totals_over(items)
+    assert totals_of([*folded.identities.values()]) == totals_over(items)
+
+
+@settings(deadline=None)
+@given(LIVES, st.randoms(use_true_random=False))
+def test_totals_do_not_depend_on_the_order_of_events(items: list[Item], rng: random.Random) -> None:
+    assert totals_over(rng.sample(items, len(items))) == totals_over(items)
+
+
+@settings(deadline=None)
+@given(LIVES, st.integers(0, 40))
+def test_joined_totals_are_the_totals_of_both(items: list[Item], cut: int) -> None:
+    one, other = totals_over(items[:cut]), totals_over(items[cut:])
+    assert joined(one, other) == joined(other, one) == totals_over(items)
+
+
+@settings(deadline=None)
+@given(LIVES, st.integers(0, 40))
+def test_totals_that_were_joined_to_others_stay_as_they_were(items: list[Item], cut: int) -> None:
+    totals, other = totals_over(items[:cut]), totals_over(items[cut:])
+    join_to(totals, other)
+    join_to(totals, other)
+    assert other == totals_over(items[cut:])

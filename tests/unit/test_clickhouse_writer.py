@@ -18,7 +18,7 @@ from touchstream.streams.clickhouse import Failure, explain, failure_of
 from touchstream.streams.clickhouse_writer import ClickHouseWriter, Inserter, Pace
 from touchstream.streams.errors import ConfigurationError, TransientError
 from touchstream.streams.settings import Settings
-from touchstream.streams.tables import Row, Table
+from touchstream.streams.table import Row, Table
 
 LETTERS = Table("letters", (("word", "String"), ("version", "UInt64")))
 NUMBERS = Table("numbers", (("number", "Int64"),))

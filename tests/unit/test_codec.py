@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from touchstream.schemas import load_schema
 from touchstream.streams.avro_reader import reader_of
-from touchstream.streams.codec import HEADER_BYTES, TouchpointCodec, epoch_ms, framing
+from touchstream.streams.codec import HEADER_BYTES, TouchpointCodec, framing
 from touchstream.streams.dead_letters import Reason
 from touchstream.streams.errors import PoisonError
 from touchstream.streams.fields import Field, shape_of
+from touchstream.streams.moments import epoch_ms
 from touchstream.streams.registry import shipped_id
 from touchstream.streams.topics import CHANNELS
 from touchstream.streams.validation import InvalidTouchpoint, check_values, validate_touchpoint

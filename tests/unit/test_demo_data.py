@@ -11,13 +11,15 @@ from touchstream.agents.facts import event_of, ten_thousandths
 from touchstream.agents.identifiers import normalise
 from touchstream.agents.identity_messages import Touch
 from touchstream.agents.ingest import COMMON, handling_ms
-from touchstream.agents.measures import measures, member
+from touchstream.agents.measures import Measures, member
+from touchstream.streams.catalogue import load_catalogue
 from touchstream.streams.demo import cdnow
 from touchstream.streams.demo.diary import BEGIN_MS, END_MS, Occurrence
 from touchstream.streams.demo.expected import Expected
 from touchstream.streams.demo.groups import Groups, one_spelling
 from touchstream.streams.demo.journeys import journeys
 from touchstream.streams.demo.live import trickle
+from touchstream.streams.demo.measured import MEASURES, METRICS
 from touchstream.streams.demo.people import PHONE_SPELLINGS, Person, phone
 from touchstream.streams.demo.run import Plan, tell
 from touchstream.streams.validation import validate_touchpoint
@@ -162,11 +164,14 @@ def test_metrics_are_expected_as_the_agents_measure_them(
 ) -> None:
     counts: Counter[tuple[str, str]] = Counter()
     sums: Counter[tuple[str, str]] = Counter()
+    measures = Measures(load_catalogue())
+    metrics = {MEASURES.get(metric, metric): metric for metric in METRICS}
     for channel, _, touchpoint in story:
         event = event_of(_touch(channel, touchpoint))
-        for metric, value in measures(event):
-            counts[metric, member(event)] += 1
-            sums[metric, member(event)] += value
+        for measure, value in measures.of(event):
+            if measure in metrics:
+                counts[metrics[measure], member(event)] += 1
+                sums[metrics[measure], member(event)] += value
     assert counts == expected.whole_period.counts
     assert sums == expected.whole_period.sums
     assert sums["revenue", "purchase"] == ten_thousandths(float(cdnow.REVENUE))

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
+from touchstream.streams.metric_push import PushedGauges
 from touchstream.streams.settings import PREFIX, Settings, load_settings
 from touchstream.streams.telemetry import Telemetry
 from touchstream.streams.topics import BATCH_BYTES, topic_specs
@@ -34,13 +35,17 @@ def alerts() -> list[dict[str, Any]]:
 def exported_metrics() -> dict[str, set[str]]:
     """Name of every series a worker exports, with its labels."""
     found: dict[str, set[str]] = {}
-    held = vars(Telemetry()).values()
+    telemetry = Telemetry()
+    held = vars(telemetry).values()
     groups = [each.values() if isinstance(each, dict) else (each,) for each in held]
     for metric in chain.from_iterable(groups):
         if isinstance(metric, MetricWrapperBase):
             family = next(iter(metric.describe()))
             for suffix in SUFFIXES[family.type]:
                 found[family.name + suffix] = set(metric._labelnames)
+    for pushed in PushedGauges(telemetry.registry).describe():
+        if pushed._labelnames:
+            found[pushed.name] = set(pushed._labelnames)
     return found
 
 

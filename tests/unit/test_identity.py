@@ -34,6 +34,7 @@ from touchstream.agents.stitch import NOBODY, Stitch
 from touchstream.streams.positions import POSITION_BYTES
 from touchstream.streams.records import Record
 from touchstream.streams.stage import run_chunk
+from touchstream.streams.table import Table
 from touchstream.streams.tables import (
     CHANGES,
     FACTS,
@@ -43,7 +44,6 @@ from touchstream.streams.tables import (
     REFUSED,
     RULES,
     WORDS,
-    Table,
 )
 from touchstream.streams.topics import IDENTITY
 
@@ -600,8 +600,9 @@ def test_alert_of_a_shared_identity_says_which_and_how_many() -> None:
     graph.see(touch_of(SHARED[2], 9))
     turn(graph)
     (alert,) = alerts_of(turn(graph))
-    expected = {"alert": "shared", "identity": A.hex(), "kind": "email", "links": 3, "at": NOW_MS}
-    assert {name: alert[name] for name in expected} == expected
+    assert (alert.kind, alert.identity, alert.raised_at) == ("shared", A.hex(), NOW_MS)
+    assert alert.reason == "This email is linked to 3 others and joins no one from now on."
+    assert alert.evidence == {"kind": "email", "links": "3", "cause": "touchpoint web/e"}
 
 
 @pytest.mark.parametrize("text", ["e:crm a:email", "a:email e:x"])

@@ -1,6 +1,5 @@
 """Every reason for a dead letter, and what becomes of a touchpoint that is accepted."""
 
-import json
 import logging
 from typing import Any
 
@@ -15,6 +14,7 @@ from touchstream.agents.operations import SetRules, SetWord, encode_operation
 from touchstream.agents.rule_book import LEAD_MS, RuleBook
 from touchstream.agents.rules import UNIDENTIFIED, Kind, Rules
 from touchstream.agents.rules_file import default_rules
+from touchstream.streams.alerts import decode_alert
 from touchstream.streams.codec import TouchpointCodec, framing
 from touchstream.streams.dead_letters import KEPT_BYTES, Reason
 from touchstream.streams.internal import unframe
@@ -426,10 +426,9 @@ def test_identifiers_too_many_are_counted_each() -> None:
 
 def test_identifiers_too_many_raise_one_alert() -> None:
     (alert,) = (message for message in too_many().messages if message.topic == ALERTS)
-    said = json.loads(alert.value or b"")
-    expected = {"identity": CRM.hex(), "left_out": 2, "touchpoint": "web/e1"}
-    assert said["alert"] == Refused.TOO_MANY_IDENTIFIERS
-    assert {name: said[name] for name in expected} == expected
+    said = decode_alert(alert.value)
+    assert (said.kind, said.identity) == (Refused.TOO_MANY_IDENTIFIERS, CRM.hex())
+    assert said.evidence == {"left_out": "2", "touchpoint": "web/e1"}
 
 
 def test_as_many_identifiers_as_allowed_are_no_case_for_anyone() -> None:

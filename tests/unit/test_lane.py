@@ -24,7 +24,8 @@ from touchstream.streams.memory_log import MemoryLog
 from touchstream.streams.records import Message, Record
 from touchstream.streams.stage import Outcome
 from touchstream.streams.state import State
-from touchstream.streams.tables import FACTS, Row, Table
+from touchstream.streams.table import Row, Table
+from touchstream.streams.tables import FACTS
 
 INPUT, OUTPUT, STATE = "in", "out", "cx.state.copy"
 KEY = bytes(16)

@@ -17,7 +17,8 @@ from touchstream.streams.memory_log import MemoryLog
 from touchstream.streams.records import Record
 from touchstream.streams.stage import Outcome
 from touchstream.streams.state import State
-from touchstream.streams.tables import FACTS, Row, Table
+from touchstream.streams.table import Row, Table
+from touchstream.streams.tables import FACTS
 
 TOPIC, STATE = "in", "cx.state.copy"
 ZERO, ONE = (TOPIC, 0), (TOPIC, 1)

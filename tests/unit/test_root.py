@@ -235,9 +235,9 @@ def test_alert_of_a_full_component_says_how_many_it_has() -> None:
     alerts = []
     while graph.applied[0] < len(graph.logs[0]):
         alerts += alerts_of(turn(graph))
-    assert [(each["alert"], each["identity"], each["identities"]) for each in alerts] == [
-        ("component_full", A.hex(), 2),
-        ("component_full", C.hex(), 2),
+    assert [(each.kind, each.identity, each.evidence["identities"]) for each in alerts] == [
+        ("component_full", A.hex(), "2"),
+        ("component_full", C.hex(), "2"),
     ]
 
 

@@ -4,7 +4,6 @@ And what a stage says goes where it should.
 """
 
 import asyncio
-import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,18 +18,29 @@ import oracle
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pipeline import Pipeline
+from pipeline import Pipeline, profile
 
 from touchstream.agents import activity, root, stitch
 from touchstream.agents.activity import decode_customer_state
 from touchstream.agents.customer_messages import decode_customer
 from touchstream.agents.identity_messages import IdentityMessage, decode_identity
 from touchstream.agents.operations import Operation, SetMark, SetRules, SetWord
-from touchstream.agents.profile import VIEW, Profile
+from touchstream.agents.panes import MEMBERS, PANE, decode_pane
+from touchstream.agents.profile import VIEW
 from touchstream.agents.rules import Kind
 from touchstream.agents.rules_file import default_rules
 from touchstream.agents.stitch import Stitch
+from touchstream.streams import customer_tables
 from touchstream.streams import state as state_module
+from touchstream.streams.alerts import Alert, alert_id, decode_alert
+from touchstream.streams.customer_tables import (
+    CUSTOMERS,
+    ISSUES,
+    PANES,
+    PATHS,
+    SESSIONS,
+    VISITS,
+)
 from touchstream.streams.dead_letters import Reason
 from touchstream.streams.effects import Effects
 from touchstream.streams.internal import unframe
@@ -39,24 +49,31 @@ from touchstream.streams.positions import POSITION_BYTES, frame, input_position
 from touchstream.streams.records import Message, Record
 from touchstream.streams.stage import Stage, run_chunk
 from touchstream.streams.state import State
+from touchstream.streams.table import Row
 from touchstream.streams.tables import (
     CHANGES,
-    CUSTOMERS,
     DEAD_LETTERS,
     FACTS,
     IDENTITIES,
     LINKS,
-    PANES,
     REFUSED,
     RULES,
     WORDS,
-    Row,
 )
 from touchstream.streams.topics import ALERTS, CUSTOMER, DEAD_LETTER, IDENTITY, partition_of
 
 SOURCE, PARTITIONS = 5, 2
 STITCH = Stitch(default_rules())
-STAGES: dict[str, Stage] = {IDENTITY: STITCH, CUSTOMER: Profile()}
+STAGES: dict[str, Stage] = {IDENTITY: STITCH, CUSTOMER: profile()}
+KEYS_OF_TABLES = {
+    IDENTITIES: ("identity",),
+    CUSTOMERS: ("customer_id",),
+    SESSIONS: ("customer_id", "started_at"),
+    VISITS: ("customer_id", "entered_at", "stage"),
+    ISSUES: ("customer_id", "opened_at", "topic"),
+    PATHS: ("customer_id", "order_key"),
+    PANES: ("metric", "dimension", "member", "resolution", "start", "shard"),
+}
 INSERTED = (FACTS, LINKS, REFUSED, CHANGES, WORDS, RULES)
 BOTH = pytest.mark.parametrize("topic", STAGES)
 
@@ -84,7 +101,8 @@ def log_of(topic: str) -> list[Record]:
     pairs = [(one.hex(), other.hex()) for (_, one, _), (_, other, _), *_ in found]
     said: list[Operation] = [SetWord(*pair, False, "ann") for pair in pairs[:6]]
     said += [SetWord(*pair, True, "ann") for pair in pairs[3:5]]
-    said += [SetMark(pairs[6][0], True, "ann"), SetMark(pairs[6][0], False, "ann")]
+    seen = next(one for one, _ in pairs if partition_of(bytes.fromhex(one), PARTITIONS) == 0)
+    said += [SetMark(seen, True, "ann"), SetMark(seen, False, "ann")]
     said += [SetRules(strict, "strict", "bob"), SetRules(rules, "as before", "bob")]
     for number, (channel, touchpoint) in enumerate(published * 2):
         simulation.publish(channel, touchpoint)
@@ -100,7 +118,7 @@ class Played:
     """All that a stage makes of a log."""
 
     messages: list[Message]
-    values: dict[bytes, bytes]
+    values: dict[bytes, Any]
     rows: dict[str, list[str]]
     """Of tables into which every row goes as it is made."""
     counts: Counter[tuple[str, str]]
@@ -124,13 +142,18 @@ def play(stage: Stage, log: Sequence[Record], borders: Sequence[int] = ()) -> Pl
         observations += outcome.observations
         caused_at += outcome.caused_at
         asyncio.run(sink.insert(outcome.rows))
-    latest = [
-        sink.latest(IDENTITIES, ("identity",), "version"),
-        sink.latest(CUSTOMERS, ("customer_id",), "version"),
-        sink.latest(PANES, ("metric", "member", "resolution", "start"), "version"),
-    ]
+    latest = [sink.latest(table, key, "version") for table, key in KEYS_OF_TABLES.items()]
     rows = {table.name: sorted(map(repr, sink.rows[table])) for table in INSERTED}
-    return Played(messages, values, rows, counts, (observations, caused_at), latest)
+    return Played(messages, shown(stage, values), rows, counts, (observations, caused_at), latest)
+
+
+def shown(stage: Stage, values: dict[bytes, bytes]) -> dict[bytes, Any]:
+    """Values with panes and members decoded: their maps and sets have no order of their own."""
+    if stage.name != "profile":
+        return dict(values)
+    members = msgspec.msgpack.Decoder(set[str]).decode
+    decoders: dict[bytes, Any] = {PANE: decode_pane, MEMBERS: members}
+    return {key: decoders.get(key[:1], bytes)(value) for key, value in values.items()}
 
 
 @cache
@@ -155,6 +178,11 @@ def test_logs_hold_every_kind_of_message() -> None:
 
 def test_log_of_identities_makes_rows_of_every_table() -> None:
     assert [name for name, rows in played_at_once(IDENTITY).rows.items() if not rows] == []
+
+
+def test_log_of_customers_makes_rows_of_every_table() -> None:
+    found = zip(KEYS_OF_TABLES, played_at_once(CUSTOMER).latest, strict=True)
+    assert {table for table, rows in found if not rows} == {IDENTITIES}
 
 
 @BOTH
@@ -184,8 +212,8 @@ def customers_in(played: Played) -> dict[bytes, Any]:
 def test_folding_does_not_depend_on_chunk_borders(borders: list[int], recent: int) -> None:
     log = log_of(CUSTOMER)
     with patch.object(activity, "RECENT_EVENTS", recent):
-        whole = play(Profile(), log)
-        cut = play(Profile(), log, [border % len(log) for border in borders])
+        whole = play(profile(), log)
+        cut = play(profile(), log, [border % len(log) for border in borders])
     assert customers_in(cut) == customers_in(whole)
     assert cut.latest == whole.latest
 
@@ -403,31 +431,40 @@ def test_positions_begin_anew_with_each_record() -> None:
     ]
 
 
-def test_alert_is_json_with_the_place_and_time_of_its_record() -> None:
+def alerted(times: int = 1) -> Effects:
     effects = effects_of()
-    effects.alert("shared", {"links": 3})
-    (message,) = effects.messages
+    for _ in range(times):
+        effects.alert("shared", "Why.", cause=("a", "b"), customer="c1", evidence={"links": 3})
+    return effects
+
+
+def test_alert_has_the_place_and_time_of_its_record() -> None:
+    (message,) = alerted().messages
     assert (message.topic, message.partition, message.key) == (ALERTS, 5 % PARTITIONS, None)
-    assert json.loads(message.value or b"") == {
-        "alert": "shared",
-        "at": 1_700,
-        "topic": "topic",
-        "partition": 5,
-        "offset": 77,
-        "links": 3,
-    }
+    assert decode_alert(message.value) == Alert(
+        alert_id=alert_id("shared", "a", "b"),
+        kind="shared",
+        raised_at=1_700,
+        customer_id="c1",
+        reason="Why.",
+        evidence={"links": "3"},
+        source_topic="topic",
+        source_partition=5,
+        source_offset=77,
+    )
+
+
+def test_alert_is_a_row_too() -> None:
+    row = (alert_id("shared", "a", "b"), "shared", 1_700, "c1", "Why.", {"links": "3"})
+    assert alerted().rows == {customer_tables.ALERTS: [row]}
 
 
 def test_alert_is_counted_by_its_kind() -> None:
-    effects = effects_of()
-    effects.alert("shared", {})
-    effects.alert("shared", {})
-    assert effects.counts == {("alerts", "shared"): 2}
+    assert alerted(2).counts == {("alerts", "shared"): 2}
 
 
 def test_alert_takes_no_position_of_the_messages_to_agents() -> None:
-    effects = effects_of()
-    effects.alert("shared", {})
+    effects = alerted()
     effects.send(IDENTITY, bytes(16), b"")
     assert effects.messages[1].value == frame(input_position(SOURCE, 5, 77), 0, b"")
 

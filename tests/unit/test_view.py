@@ -5,12 +5,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from test_lives import WORLD
 
 from touchstream.agents import activity
-from touchstream.agents.activity import Customer, fold, totals_of
-from touchstream.agents.customer_messages import Activity, Event
+from touchstream.agents.activity import Customer, fold
+from touchstream.agents.course import run
+from touchstream.agents.customer_messages import Activity, Answer, Contact, Event, Purchase
+from touchstream.agents.totals import totals_of
 from touchstream.agents.view import customer_row
-from touchstream.streams.tables import CUSTOMERS
+from touchstream.streams.customer_tables import CUSTOMERS
+from touchstream.streams.topics import DAY_MS
+from touchstream.streams.validation import SCALES
 
 NAME = b"\x0a" * 16
 
@@ -20,12 +25,23 @@ def customer(*events: Event, **fields: Any) -> Customer:
 
 
 def row_of(found: Customer) -> dict[str, Any]:
-    found.totals = totals_of(found)
-    return dict(zip(CUSTOMERS.column_names, customer_row(NAME, found), strict=True))
+    """Row of a customer whose totals and course follow from its activities."""
+    found.totals = totals_of([*found.identities.values()])
+    found.course, _ = run(found.events(), WORLD, found.base)
+    row = customer_row(NAME, found, WORLD.rules)
+    return dict(zip(CUSTOMERS.column_names, row, strict=True))
 
 
 def survey(at: int, question: str, score: float | None) -> Event:
-    return Event(at, "survey", "answered", question=question, score=score)
+    return Event(at, "survey", "answered", answer=Answer(question, score, *SCALES[question]))
+
+
+def purchase(at: int, action: str = "placed", value_e4: int = 0) -> Event:
+    return Event(at, "purchase", action, purchase=Purchase(value_e4=value_e4))
+
+
+def contact(at: int, channel: str, topic: str = "", resolved: bool | None = None) -> Event:
+    return Event(at, channel, "ended", contact=Contact(topic, resolved=resolved))
 
 
 def test_customer_is_named_after_its_token() -> None:
@@ -76,30 +92,46 @@ def test_first_and_last_touch_are_by_event_time(numbers: tuple[int, ...]) -> Non
 
 
 def test_touchpoints_are_counted_by_channel() -> None:
-    row = row_of(customer(Event(1, "web", "a"), Event(2, "web", "b"), Event(3, "chat", "ended")))
+    row = row_of(customer(Event(1, "web", "a"), Event(2, "web", "b"), contact(3, "chat")))
     assert (row["touchpoints"], row["touchpoints_by_channel"]) == (3, {"web": 2, "chat": 1})
-    assert row["contacts"] == 1
+    assert (row["contacts"], row["contacts_by_channel"]) == (1, {"chat": 1})
 
 
-def test_orders_sum_up() -> None:
-    orders = [Event(at, "purchase", "placed", value_e4=value) for at, value in ((5, 10), (2, None))]
-    row = row_of(customer(*orders, Event(9, "purchase", "returned", value_e4=10)))
-    assert (row["orders"], row["revenue_e4"], row["last_order_at"]) == (2, 10, 5)
+def test_orders_and_returns_sum_up() -> None:
+    orders = [purchase(at, value_e4=value) for at, value in ((5, 10), (2, 0))]
+    row = row_of(customer(*orders, purchase(9, "returned", 7)))
+    assert (row["orders"], row["revenue_e4"]) == (2, 10)
+    assert (row["returns"], row["returned_e4"]) == (1, 7)
+    assert (row["first_order_at"], row["last_order_at"], row["order_days"]) == (2, 5, 1)
 
 
 def test_order_at_the_epoch_has_its_time() -> None:
-    assert row_of(customer(Event(0, "purchase", "placed")))["last_order_at"] == 0
+    row = row_of(customer(purchase(0)))
+    assert (row["first_order_at"], row["last_order_at"]) == (0, 0)
 
 
 def test_last_order_before_1970_is_the_latest() -> None:
-    orders = [Event(at, "purchase", "placed") for at in (-5, -9)]
-    assert row_of(customer(*orders))["last_order_at"] == -5
+    row = row_of(customer(purchase(-5), purchase(-9)))
+    assert (row["first_order_at"], row["last_order_at"]) == (-9, -5)
 
 
-@pytest.mark.parametrize("question", ["csat", "nps", "ces"])
+def test_customer_is_at_risk_after_its_usual_gap() -> None:
+    days = (0, 10, 20, 30)
+    row = row_of(customer(*(purchase(day * DAY_MS + 7) for day in days)))
+    assert (row["usual_gap_days"], row["at_risk_from"]) == (10, 41 * DAY_MS)
+
+
+def test_customer_without_orders_is_never_at_risk() -> None:
+    row = row_of(customer(Event(1, "web", "seen")))
+    assert (row["at_risk_from"], row["first_order_at"], row["order_days"]) == (None, None, 0)
+
+
+@pytest.mark.parametrize("question", ["csat", "nps", "ces", "trust"])
 def test_last_answer_is_by_event_time(question: str) -> None:
     answers = [survey(at, question, score) for at, score in ((2, 4.0), (3, 2.0), (1, 5.0))]
-    assert row_of(customer(*answers))[f"last_{question}"] == 2.0
+    row = row_of(customer(*answers))
+    assert row[f"last_{question}"] == 2.0
+    assert (row["answers"], row["answer_sums"]) == ({question: 3}, {question: 11.0})
 
 
 def test_answer_without_a_score_is_no_answer() -> None:
@@ -122,36 +154,93 @@ def test_events_of_all_identities_count_together() -> None:
     found = Customer(
         {
             b"\x01": Activity("email", {1: Event(1, "web", "seen")}),
-            b"\x02": Activity("phone", {1: Event(2, "phone", "ended")}),
+            b"\x02": Activity("phone", {1: contact(2, "phone")}),
         }
     )
     row = row_of(found)
     assert (row["touchpoints"], row["first_touch_at"], row["last_touch_at"]) == (2, 1, 2)
 
 
+def test_segment_is_the_latest_that_was_named() -> None:
+    segments = ((3, "late"), (1, "early"), (4, None))
+    events = [Event(at, "web", "seen", segment=segment) for at, segment in segments]
+    assert row_of(customer(*events))["segment"] == "late"
+
+
+def test_latest_word_on_a_consent_holds() -> None:
+    words = ((2, {"marketing": True, "analytics": True}), (3, {"marketing": False}))
+    events = [Event(at, "web", "seen", consent=word) for at, word in words]
+    assert row_of(customer(*events))["consent"] == {"marketing": False, "analytics": True}
+
+
+def test_texts_and_advocacy_are_counted() -> None:
+    events = [
+        Event(1, "social", "posted", sentiment=-0.5),
+        Event(2, "social", "shared", sentiment=0.2),
+        Event(3, "web", "referred"),
+    ]
+    row = row_of(customer(*events))
+    assert (row["texts_scored"], row["sentiment_sum"]) == (2, -0.3)
+    assert row["advocacy"] == {"shares": 1, "referrals": 1}
+
+
+def test_issues_and_sessions_are_counted() -> None:
+    events = [contact(1, "chat", "bill", True), contact(2, "chat", "line"), contact(3, "phone", "")]
+    row = row_of(customer(*events))
+    assert (row["open_issues"], row["solved_issues"], row["sessions"]) == (2, 1, 1)
+
+
+def test_customer_has_a_stage_since_and_until_it_lapses() -> None:
+    row = row_of(customer(Event(5, "web", "page_viewed"), Event(7, "email", "sent")))
+    assert (row["stage"], row["stage_since"]) == ("consider", 5)
+    assert row["lapses_at"] == 7 + WORLD.rules.lapsed_after
+
+
+def test_customer_that_has_lapsed_does_not_lapse_again() -> None:
+    late = 6 + WORLD.rules.lapsed_after
+    row = row_of(customer(Event(5, "web", "page_viewed"), Event(late, "email", "sent")))
+    assert (row["stage"], row["stage_since"], row["lapses_at"]) == ("lapsed", late - 1, None)
+
+
+def test_customer_without_a_stage_has_none_and_does_not_lapse() -> None:
+    row = row_of(customer(Event(5, "email", "sent")))
+    assert (row["stage"], row["stage_since"], row["lapses_at"]) == ("", None, None)
+
+
 HISTORY = (
-    Event(1, "web", "seen", "spring", "acme"),
-    Event(2, "purchase", "placed", value_e4=70),
+    Event(1, "web", "page_viewed", "spring", "acme", "vip"),
+    purchase(2, value_e4=70),
     survey(3, "csat", 4.0),
-    Event(4, "phone", "ended"),
+    contact(4, "phone", resolved=True),
     survey(5, "csat", 2.0),
-    Event(6, "purchase", "placed", value_e4=30),
-    Event(7, "chat", "ended", "autumn"),
+    purchase(6, value_e4=30),
+    Event(7, "chat", "started", "autumn", consent={"marketing": True}),
 )
 
 
-def test_view_does_not_show_that_events_were_folded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activity, "RECENT_EVENTS", 1)
+@pytest.mark.parametrize("recent", range(1, 7))
+def test_view_does_not_show_that_events_were_folded(
+    recent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activity, "RECENT_EVENTS", recent)
     folded = customer(*HISTORY)
-    fold(folded.identities[b"\x01"])
-    assert len(folded.identities[b"\x01"].events) < len(HISTORY)
+    fold(folded, b"\x01", WORLD)
+    assert len(folded.events()) < len(HISTORY)
     assert row_of(folded) == row_of(customer(*HISTORY))
 
 
 def test_looking_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(activity, "RECENT_EVENTS", 3)
     found = customer(*HISTORY)
-    fold(found.identities[b"\x01"])
+    fold(found, b"\x01", WORLD)
     before = msgspec.msgpack.encode(found)
-    customer_row(NAME, found)
+    customer_row(NAME, found, WORLD.rules)
     assert msgspec.msgpack.encode(found) == before
+
+
+def test_account_and_segment_of_folded_events_come_along_with_their_identity() -> None:
+    """The course of the new customer does not know them."""
+    folded = totals_of([customer(*HISTORY).identities[b"\x01"]])
+    row = row_of(Customer({b"\x01": Activity("email", folded=folded)}))
+    assert (row["account_id"], row["segment"]) == ("acme", "vip")
+    assert (row["touchpoints"], row["orders"], row["last_csat"]) == (7, 2, 2.0)
