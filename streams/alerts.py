@@ -137,7 +137,12 @@ _framed_with: list[int] = []
 
 
 def _header() -> bytes:
-    return framing(_framed_with[-1] if _framed_with else id_of(load_alert_schema()))
+    return framing(_framed_with[-1]) if _framed_with else _shipped_header()
+
+
+@cache
+def _shipped_header() -> bytes:
+    return framing(id_of(load_alert_schema()))
 
 
 @cache

@@ -1,7 +1,7 @@
 """The demo's own audit: what ClickHouse answers, next to what it should."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,32 +137,28 @@ def _check_metrics(client: Any, expected: Expected) -> list[Check]:
 def _check_loyalty(client: Any) -> list[Check]:
     """Published figures of CDNOW; see `cdnow.py`."""
     ever = dict(client.query(EVER).result_rows)
-    kept = [
-        client.query(RETENTION, parameters={"as_of": cdnow.START + end * cdnow.WINDOW}).result_rows
-        for end in range(2, 2 + len(cdnow.ACTIVE))
-    ]
+    kept = {
+        str(cdnow.START + (number + 1) * cdnow.WINDOW): f"{round(retained)} of {round(earlier)}"
+        for number in range(len(cdnow.ACTIVE))
+        for retained, earlier in client.query(
+            RETENTION, parameters={"as_of": cdnow.START + (number + 2) * cdnow.WINDOW}
+        ).result_rows
+    }
+    pairs = zip(kept, zip(cdnow.KEPT, cdnow.ACTIVE, strict=True), strict=False)
     return [
-        Check(
-            "repeat purchase rate, by order and by day",
-            f"{cdnow.REPEAT_RATE:.6f} {cdnow.REPEAT_RATE_BY_DAY:.6f}",
-            f"{ever['repeat_purchase_rate'] / 100:.6f} "
-            f"{ever['repeat_purchase_rate_by_day'] / 100:.6f}",
-        ),
+        _share("repeat purchase rate", cdnow.REPEAT_RATE, ever["repeat_purchase_rate"]),
+        _share("the same by day", cdnow.REPEAT_RATE_BY_DAY, ever["repeat_purchase_rate_by_day"]),
         Check("mean days between orders", f"{cdnow.MEAN_GAP:.6f}", f"{ever['purchase_gap']:.6f}"),
         *(
-            _near(f"days between orders, percentile {each}", days, ever[f"purchase_gap_p{each}"])
+            _near(f"days between orders, p{each}", days, ever[f"purchase_gap_p{each}"])
             for each, days in cdnow.GAPS.items()
         ),
-        Check(
-            "buyers kept from one 90-day window to the next",
-            _kept(zip(cdnow.KEPT, cdnow.ACTIVE, strict=True)),
-            _kept((round(retained), round(earlier)) for ((retained, earlier),) in kept),
-        ),
+        *_table("buyers kept for 90 days more", {at: f"{k} of {a}" for at, (k, a) in pairs}, kept),
     ]
 
 
-def _kept(windows: Iterable[tuple[int, int]]) -> str:
-    return " ".join(f"{retained}/{earlier}" for retained, earlier in windows)
+def _share(name: str, expected: float, percent: float) -> Check:
+    return Check(name, f"{expected:.6f}", f"{percent / 100:.6f}")
 
 
 def _near(name: str, expected: int, got: float) -> Check:

@@ -113,8 +113,11 @@ def metrics(rows: Iterable[Metric]) -> Table:
 
 
 def _metric(row: Metric) -> str:
-    name = row.name.replace("_", " ")
+    name = SHORT.get(row.name, row.name).replace("_", " ")
     return name if name in (row.unit, "revenue") else f"{name}, {row.unit}"
+
+
+SHORT = {"first_contact_resolution_final": "first contact resolution"}
 
 
 def checks(rows: Iterable[Check]) -> Table:
