@@ -32,7 +32,8 @@ docs: .venv/dev.stamp  ## write docs/metrics.md from the metric catalogue
 	@$(BIN)/python -m touchstream.streams.metric_docs > docs/metrics.md
 
 bench: .venv/local.stamp  ## events per second and latency of the whole stack on this machine
-	@$(BIN)/python benchmarks/pipeline.py
+	@$(BIN)/python -m benchmarks.stages
+	@$(BIN)/python -m benchmarks.pipeline
 
 bench-identity: .venv/local.stamp  ## what a new link between identities costs: LARGEST=1 for 1,000,000 identities
 	@$(BIN)/python benchmarks/identity.py $(if $(LARGEST),--largest)

@@ -6,6 +6,7 @@ corrects itself after merges, splits and late events. A window is a sum of panes
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import chain
 from math import ceil, log
 from struct import Struct
 
@@ -16,13 +17,15 @@ from touchstream.agents.levels import changes_of
 from touchstream.streams.catalogue import Catalogue
 from touchstream.streams.state import State
 from touchstream.streams.table import Row
+from touchstream.streams.topics import DAY_MS
 
 MINUTE_MS = 60_000
-DAY_MINUTES = 1440
-RESOLUTIONS = ((b"m", "minute", 1), (b"h", "hour", 60), (b"d", "day", DAY_MINUTES))
+RESOLUTIONS = ((b"m", "minute", 1), (b"h", "hour", 60), (b"d", "day", 1440))
 """Mark in state keys, name, length in minutes."""
 PANE = b"\x03"
 MEMBERS = b"\x04"
+MEASURED, CHANGED = "measured", "changed"
+"""What a chunk collects: measures by members and minute, changes of levels by member."""
 OTHER = "(other)"
 """Stands for all members beyond those that a dimension may have."""
 ACCURACY = 0.01
@@ -80,19 +83,21 @@ class Panes:
 
     def add(self, entries: Iterable[tuple[Measurement, int]], state: State) -> None:
         """Add each measurement as often as its number says; less than 0 takes it back."""
-        groups = state.scratch
+        groups = state.scratch.setdefault(MEASURED, {})
+        changed = state.scratch.setdefault(CHANGED, {})
         for (measure, at, value, members, level), number in entries:
-            group = members, at // MINUTE_MS, level
-            measures = groups.get(group)
-            if measures is None:
-                measures = groups[group] = {}
+            if level:
+                levels = changed.setdefault(members[0], {})
+                total, changes = levels.get((measure, at), (0, 0))
+                levels[measure, at] = total + number * value, changes + 1
+                continue
+            measures = groups.setdefault((members, at // MINUTE_MS), {})
             added = measures.get(measure)
             if added is None:
                 added = measures[measure] = Added()
             added.changes += 1
+            added.n += number
             added.total += number * value
-            if not level:
-                added.n += number
             if measure in self._squares:
                 added.squares += number * value * value
             if measure in self._histograms:
@@ -102,46 +107,47 @@ class Panes:
     def flush(self, shard: int, state: State) -> Iterator[Row]:
         """Put what was added into the panes; rows of `tables.PANES` that change."""
         changed: dict[bytes, dict[str, None]] = {}
-        for (members, minute, level), measures in state.scratch.items():
-            if level:
-                self._change_levels(members, minute, measures, changed, state)
-                continue
-            for member in members:
-                for key in self._keys(self._known(member, state), minute):
-                    pane = state.get(key, decode_pane) or Pane()
-                    for measure, added in measures.items():
-                        _add(pane, measure, added, 1)
-                    changed.setdefault(key, {}).update(dict.fromkeys(measures))
-                    state.put(key, pane)
+        groups = state.scratch.get(MEASURED, {}).items()
+        levels = state.scratch.get(CHANGED, {}).items()
+        for key, measures in chain(
+            chain.from_iterable(
+                self._of_measures(at[0], at[1], found, state) for at, found in groups
+            ),
+            chain.from_iterable(self._of_levels(member, found, state) for member, found in levels),
+        ):
+            pane = state.get(key, decode_pane) or Pane()
+            for measure, added in measures.items():
+                _add(pane, measure, added)
+            changed.setdefault(key, {}).update(dict.fromkeys(measures))
+            state.put(key, pane)
         for key, names in changed.items():
             pane = state.get(key, decode_pane) or Pane()
             yield from pane_rows(key, pane, names, shard)
 
-    def _change_levels(
-        self,
-        members: Members,
-        minute: int,
-        levels: Mapping[str, Added],
-        changed: dict[bytes, dict[str, None]],
-        state: State,
-    ) -> None:
-        (member,) = members
+    def _of_measures(
+        self, members: Members, minute: int, measures: Mapping[str, Added], state: State
+    ) -> Iterator[tuple[bytes, Mapping[str, Added]]]:
+        """State keys of all panes that hold a minute, one for each member and resolution."""
+        for member in members:
+            dimension, name = self._known(member, state)
+            suffix = f"{dimension}\0{name}".encode()
+            for mark, _, minutes in self._steps.get(dimension, ()):
+                yield _key(PANE, mark, (minute - minute % minutes) * 60) + suffix, measures
+
+    def _of_levels(
+        self, member: Member, levels: Mapping[tuple[str, int], tuple[int, int]], state: State
+    ) -> Iterator[tuple[bytes, Mapping[str, Added]]]:
+        """State keys of the days on which levels change, and their changes."""
+        days: dict[int, dict[str, Added]] = {}
+        for (level, at), (total, changes) in levels.items():
+            for each, day, by in changes_of(level, at // DAY_MS, self._windows):
+                added = days.setdefault(day, {}).setdefault(each, Added())
+                added.total += by * total
+                added.changes += changes
         dimension, name = self._known(member, state)
         suffix = f"{dimension}\0{name}".encode()
-        for level, added in levels.items():
-            for each, day, by in changes_of(level, minute // DAY_MINUTES, self._windows):
-                key = _key(PANE, b"d", day * DAY_MINUTES * 60) + suffix
-                pane = state.get(key, decode_pane) or Pane()
-                _add(pane, each, added, by)
-                changed.setdefault(key, {})[each] = None
-                state.put(key, pane)
-
-    def _keys(self, member: Member, minute: int) -> Iterator[bytes]:
-        """State keys of the panes that hold a minute, one for each resolution."""
-        dimension, name = member
-        suffix = f"{dimension}\0{name}".encode()
-        for mark, _, minutes in self._steps.get(dimension, ()):
-            yield _key(PANE, mark, (minute - minute % minutes) * 60) + suffix
+        for day, measures in days.items():
+            yield _key(PANE, b"d", day * DAY_MS // 1000) + suffix, measures
 
     def _known(self, member: Member, state: State) -> Member:
         """The member, or the one that stands for those beyond the limit."""
@@ -171,11 +177,11 @@ def pane_rows(key: bytes, pane: Pane, measures: Iterable[str], shard: int) -> It
         yield (*where, *sums, buckets, version)
 
 
-def _add(pane: Pane, measure: str, added: Added, sign: int) -> None:
+def _add(pane: Pane, measure: str, added: Added) -> None:
     n, total, squares, changes = pane.sums.get(measure, (0, 0, 0, 0))
     pane.sums[measure] = (
         n + added.n,
-        total + sign * added.total,
+        total + added.total,
         squares + added.squares,
         changes + added.changes,
     )

@@ -106,6 +106,8 @@ class Reconciliation:
         for customer in sorted({*facts, *rows}):
             result = self._recount(customer, facts.get(customer, ()))
             mine = rows.get(customer, {})
+            if result is None:  # its identities were only seen beside those of others
+                mine = {**mine, CUSTOMERS: [*filter(_has_touchpoints, mine.get(CUSTOMERS, ()))]}
             if self._in_period(result, mine.get(CUSTOMERS, ())):
                 self.checked["touchpoint"] += len(facts.get(customer, ()))
                 for table in KINDS:
@@ -268,3 +270,7 @@ def _moment(ms: int | None) -> str:
         return "never" if ms is None else (EPOCH + timedelta(milliseconds=ms)).isoformat()
     except OverflowError:
         return str(ms)
+
+
+def _has_touchpoints(customer: Row) -> bool:
+    return bool(customer["touchpoints"])

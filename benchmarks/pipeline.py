@@ -12,12 +12,11 @@ import tempfile
 import time
 import urllib.request
 from bisect import bisect_left
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
+from benchmarks.mix import touchpoints
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.local.stack import LocalOptions, LocalStack
 from touchstream.streams.publisher import Publisher
@@ -27,32 +26,6 @@ ARRIVED = "SELECT count() FROM touchpoint_facts"
 FACTS = "SELECT count() FROM touchpoints"
 CUSTOMERS = "SELECT toUInt64(sum(touchpoints)) FROM customers"
 POLL_SECONDS = 0.1
-Touchpoint = tuple[str, dict[str, Any]]
-
-
-def touchpoints(rng: random.Random, number: int, name: str) -> Iterator[Touchpoint]:
-    """A mix of channels by 10,000 customers with cookies, e-mails and CRM ids."""
-    for n in range(number):
-        person = rng.randrange(10_000)
-        kind = rng.random()
-        common = {"event_id": f"{name}-{n}", "occurred_at": int(time.time() * 1000)}
-        cookie = {"kind": "anonymous_id", "value": f"cookie-{person}-{rng.randrange(2)}"}
-        crm = {"kind": "crm_id", "value": f"crm-{person}"}
-        email = {"kind": "email", "value": f"someone.{person}@example.com"}
-        if kind < 0.55:
-            page = {"action": "page_viewed", "page_url": f"https://shop.example/p/{n % 500}"}
-            yield "web", {**common, **page, "identifiers": [cookie]}
-        elif kind < 0.65:
-            yield "web", {**common, "action": "logged_in", "identifiers": [cookie, crm]}
-        elif kind < 0.80:
-            order = {"action": "placed", "value": 19.99, "currency": "EUR", "order_id": f"o{n}"}
-            yield "purchase", {**common, **order, "identifiers": [crm, email]}
-        elif kind < 0.90:
-            answer = {"action": "answered", "question": "nps", "score": float(rng.randint(0, 10))}
-            yield "survey", {**common, **answer, "identifiers": [email]}
-        else:
-            call = {"action": "ended", "talk_ms": 120_000, "queue": "orders", "resolved": True}
-            yield "phone", {**common, **call, "identifiers": [crm]}
 
 
 def count(client: Client, sql: str) -> int:

@@ -113,6 +113,8 @@ def test_twice_and_in_random_order_gives_the_same(tmp_path: Path) -> None:
         publish(stack.settings, everything)
         client = connect(stack.settings)
         wait_until_right(client, published)
+        reconciled = run(stack, "reconcile")
+        assert reconciled.returncode == 0, reconciled.stdout
         client.close()
 
 
@@ -163,6 +165,8 @@ def test_operators_split_and_join_customers_and_every_figure_follows(tmp_path: P
         assert applied.returncode == 0, applied.stderr
         new = parse_rules(text, "rules.toml")
         wait_until_right(client, published, allowed, new)
+        reconciled = run(stack, "reconcile")
+        assert reconciled.returncode == 0, reconciled.stdout
         report = json.loads(dry.stdout)
         assert report["then"]["figures"]["customers"] == len(seen(client)["customers"])
         client.close()
