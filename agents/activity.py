@@ -35,6 +35,8 @@ class Customer(msgspec.Struct, array_like=True):
     course: Course = msgspec.field(default_factory=Course)
     base: Course | None = None
     """Where the course was before the events that are kept; None when all are."""
+    marks: list[Course] = []
+    """Where it was some events ago, of customers with many: from there late events are read."""
     forwards: dict[Token, tuple[Token, int]] = {}
     """Former identity -> its next customer, and the identity's version when it moved."""
     version: int = 0
@@ -139,6 +141,7 @@ def fold(customer: Customer, identity: Token, world: World) -> None:
     cut = places[len(places) // 2]
     older = [item for item in customer.events() if place_of(item) < cut]
     customer.base, _ = run(older, world, customer.base)
+    customer.marks = [each for each in customer.marks if each.place > customer.base.place]
     for activity in customer.identities.values():
         _fold_before(activity, {key for key, _ in older})
 

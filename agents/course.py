@@ -43,6 +43,8 @@ class Course(msgspec.Struct, array_like=True):
 
     place: Place = (-1, "", 0)
     """Of the latest touchpoint."""
+    steps: int = 0
+    """Number of touchpoints."""
     segment: str = ""
     account: str = ""
     journey: Journey = msgspec.field(default_factory=Journey)
@@ -73,6 +75,7 @@ class Course(msgspec.Struct, array_like=True):
             self._measure(event, world, ledger)
             return
         self.place = (at, event.channel, key)
+        self.steps += 1
         self.segment = event.segment or self.segment
         self.account = event.account_id or self.account
         self.journey.see(event, rules, ledger)
@@ -86,6 +89,16 @@ class Course(msgspec.Struct, array_like=True):
         if event.channel == "survey" and event.mark:
             self._invitation(event.mark, event, members, ledger)
         self.issues.see(key, event, members, rules, ledger)
+
+    def show(self, rules: JourneyRules, ledger: Ledger) -> None:
+        """Write the rows that the next touchpoint may change."""
+        self.journey.show(rules, ledger)
+        self.session.show(ledger)
+        self.issues.show(ledger)
+
+    def copy(self) -> "Course":
+        """The same course, to go on differently."""
+        return _decode(_encode(self))
 
     def _measure(self, event: Event, world: World, ledger: Ledger) -> Members:
         """Take what the touchpoint measures by itself."""
@@ -135,16 +148,27 @@ class Course(msgspec.Struct, array_like=True):
             self.invitations = [each for each in self.invitations if each[0] != name]
 
 
-def run(events: Sequence[Item], world: World, start: Course | None = None) -> tuple[Course, Ledger]:
-    """Course of a customer with these touchpoints, in order, which may have begun before."""
-    course = _decode(_encode(start)) if start else Course()
-    ledger = Ledger()
-    for number, (key, event) in enumerate(events):
+def run(
+    events: Sequence[Item],
+    world: World,
+    start: Course | None = None,
+    first: int = 0,
+    ledger: Ledger | None = None,
+) -> tuple[Course, Ledger]:
+    """Course of a customer with these touchpoints, in order, and what they come to.
+
+    It begins as `start`, which is left as it is, with event number `first`; `ledger` goes on.
+    """
+    course = start.copy() if start else Course()
+    if ledger is None:
+        ledger = Ledger()
+        course.show(world.rules, ledger)
+    for number in range(first, len(events)):
 
         def past(end: int = number) -> Iterable[Event]:
             return (events[at][1] for at in range(end - 1, -1, -1))
 
-        course.see(key, event, past, world, ledger)
+        course.see(*events[number], past, world, ledger)
     return course, ledger
 
 
@@ -155,4 +179,4 @@ def place_of(item: Item) -> Place:
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Course).decode
+_decode: Callable[[bytes], Course] = msgspec.msgpack.Decoder(Course).decode

@@ -72,6 +72,11 @@ class Issues(msgspec.Struct, array_like=True):
             ledger.measure("reopened", at, 0, members)
         _write(issue, contact.topic, ledger)
 
+    def show(self, ledger: Ledger) -> None:
+        """Write the issues that a further contact may belong to."""
+        for topic, issue in self.by_topic.items():
+            _write(issue, topic, ledger)
+
     def _age(self, topic: str) -> tuple[int, str]:
         return self.by_topic[topic].last_at, topic
 

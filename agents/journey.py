@@ -90,6 +90,11 @@ class Journey(msgspec.Struct, array_like=True):
         ledger.shift(COUNTED, day, -sign, ("stage", self.stage))
         ledger.shift(COUNTED, day, sign, ("stage", LAPSED))
 
+    def show(self, rules: JourneyRules, ledger: Ledger) -> None:
+        """Write the visit that has not ended."""
+        if self.stage:
+            self._write(None, rules, ledger)
+
     def _write(self, left_at: int | None, rules: JourneyRules, ledger: Ledger) -> None:
         rank, before = rules.rank(self.stage), rules.rank(self.previous)
         row = (

@@ -49,9 +49,15 @@ class Session(msgspec.Struct, array_like=True):
         self.campaign = self.campaign or event.campaign or ""
         if event.channel not in self.channels:
             self.channels = [*self.channels, event.channel]
+        self.show(ledger)
+
+    def show(self, ledger: Ledger) -> None:
+        """Write the session."""
+        if not self.number:
+            return
         row = (
             self.started_at,
-            at,
+            self.ended_at,
             self.touchpoints,
             tuple(self.channels),
             self.campaign,

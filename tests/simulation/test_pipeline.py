@@ -11,6 +11,7 @@ import pytest
 from pipeline import PUBLISHED_AT_MS, Pipeline
 
 from touchstream.agents import activity
+from touchstream.agents import life as keeping
 from touchstream.agents.history import Said
 from touchstream.agents.operations import Operation, SetRules, SetWord
 from touchstream.agents.recount import Pane, PaneKey, Recount
@@ -126,7 +127,10 @@ def test_order_and_duplicates_do_not_matter(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(100, 160))
-def test_crashes_and_zombies_lose_and_repeat_nothing(seed: int) -> None:
+def test_crashes_and_zombies_lose_and_repeat_nothing(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "STRIDE", 3)
     asyncio.run(run(seed, crash_rate=0.02, again=20))
 
 
