@@ -27,7 +27,7 @@ from touchstream.streams.errors import ConfigurationError
 from touchstream.streams.settings import load_settings
 from touchstream.streams.table import Table
 
-AGENTS = "touchstream.agents.recount_compare"
+AGENTS = "touchstream.agents.recount.compare"
 """By name: streams must not depend on agents, but only they know the definitions."""
 BATCH_CUSTOMERS = 1_000
 BATCH_FACTS = 50_000

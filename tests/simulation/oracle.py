@@ -9,8 +9,8 @@ from lives import random_life
 
 from touchstream.agents.history import Said, Sight, members_of, resolve_history
 from touchstream.agents.identifiers import strength, tokens_of
-from touchstream.agents.recount import Pane, PaneKey, Recount, Tally, recount
-from touchstream.agents.recount_facts import Fact, fact_of_touchpoint
+from touchstream.agents.recount.customer import Pane, PaneKey, Recount, Tally, recount
+from touchstream.agents.recount.facts import Fact, fact_of_touchpoint
 from touchstream.agents.resolution import Resolution
 from touchstream.agents.rules import Rules
 from touchstream.agents.rules_file import default_rules

@@ -16,7 +16,7 @@ from touchstream.agents.journey_rules import load_journey
 from touchstream.agents.operate import Operate
 from touchstream.agents.operations import Operation, encode_operation
 from touchstream.agents.profile import Profile
-from touchstream.agents.recount import Pane, PaneKey
+from touchstream.agents.recount.customer import Pane, PaneKey
 from touchstream.agents.rules_file import default_rules
 from touchstream.agents.stitch import Stitch
 from touchstream.streams.catalogue import load_catalogue

@@ -17,8 +17,8 @@ from touchstream.agents.ingest import handling_ms
 from touchstream.agents.journey_rules import load_journey
 from touchstream.agents.levels import changes_of
 from touchstream.agents.life import go_on, must_reread, reread
-from touchstream.agents.recount import recount
-from touchstream.agents.recount_facts import fact_of_touchpoint
+from touchstream.agents.recount.customer import recount
+from touchstream.agents.recount.facts import fact_of_touchpoint
 from touchstream.agents.view import customer_row
 from touchstream.streams.catalogue import load_catalogue
 from touchstream.streams.customer_tables import CUSTOMERS, ISSUES, PATHS, SESSIONS, VISITS

@@ -14,7 +14,7 @@ from touchstream.agents import activity
 from touchstream.agents import life as keeping
 from touchstream.agents.history import Said
 from touchstream.agents.operations import Operation, SetRules, SetWord
-from touchstream.agents.recount import Pane, PaneKey, Recount
+from touchstream.agents.recount.customer import Pane, PaneKey, Recount
 from touchstream.agents.resolution import Word
 from touchstream.agents.rules import Rules
 from touchstream.streams.customer_tables import CUSTOMERS, ISSUES, PATHS, SESSIONS, VISITS

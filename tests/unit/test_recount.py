@@ -9,9 +9,9 @@ import pytest
 from scenarios import DAY, NOON, SCENARIOS, Published, Scenario, at, call, chat, order, touch
 
 from touchstream.agents.facts import details, ten_thousandths
-from touchstream.agents.recount import Recount, Tally, bucket_of, panes, recount
-from touchstream.agents.recount_compare import KINDS, NOT_RECOUNTED, Reconciliation, Row
-from touchstream.agents.recount_facts import Fact, fact_of_row, fact_of_touchpoint
+from touchstream.agents.recount.compare import KINDS, NOT_RECOUNTED, Reconciliation, Row
+from touchstream.agents.recount.customer import Recount, Tally, bucket_of, panes, recount
+from touchstream.agents.recount.facts import Fact, fact_of_row, fact_of_touchpoint
 from touchstream.streams.customer_tables import CUSTOMERS, SESSIONS
 from touchstream.streams.demo.cdnow import CUSTOMERS as CDNOW_CUSTOMERS
 from touchstream.streams.demo.cdnow import ORDERS, REPEAT_CUSTOMERS, REVENUE, purchases, touchpoint

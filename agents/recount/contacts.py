@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from touchstream.agents.recount_facts import Measurement, Seen
-from touchstream.agents.recount_journey import Journey
+from touchstream.agents.recount.facts import Measurement, Seen
+from touchstream.agents.recount.journey import Journey
 from touchstream.streams.catalogue import Catalogue
 
 KNOWN_ISSUES = 16

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from math import isclose
 from typing import Any, NamedTuple
 
-from touchstream.agents.recount import Pane, PaneKey, Recount, Tally, change_key, recount
-from touchstream.agents.recount_facts import Measurement, fact_of_row
+from touchstream.agents.recount.customer import Pane, PaneKey, Recount, Tally, change_key, recount
+from touchstream.agents.recount.facts import Measurement, fact_of_row
 from touchstream.streams.customer_tables import CUSTOMERS, ISSUES, PATHS, SESSIONS, VISITS
 from touchstream.streams.table import MAYBE_MOMENT, MOMENT, Table
 from touchstream.streams.topics import DAY_MS

@@ -7,7 +7,7 @@ later; it is judged on each of these days as it stands in the definitions.
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from touchstream.agents.recount_facts import Change, Seen
+from touchstream.agents.recount.facts import Change, Seen
 from touchstream.streams.catalogue import ALL
 
 Statement = Callable[[int], bool]

@@ -10,23 +10,23 @@ from dataclasses import dataclass
 from math import ceil, log
 from typing import Any
 
-from touchstream.agents.recount_answers import answer_measurements, invitation_measurements
-from touchstream.agents.recount_contacts import (
+from touchstream.agents.recount.answers import answer_measurements, invitation_measurements
+from touchstream.agents.recount.contacts import (
     call_measurements,
     issue_measurements,
     issue_rows,
     issues_of,
 )
-from touchstream.agents.recount_facts import Change, Fact, Measurement, Seen, in_order
-from touchstream.agents.recount_journey import (
+from touchstream.agents.recount.facts import Change, Fact, Measurement, Seen, in_order
+from touchstream.agents.recount.journey import (
     Journey,
     shipped_journey,
     stage_changes,
     visit_rows,
     visits_of,
 )
-from touchstream.agents.recount_levels import active_changes, buyer_changes
-from touchstream.agents.recount_orders import (
+from touchstream.agents.recount.levels import active_changes, buyer_changes
+from touchstream.agents.recount.orders import (
     delivery_measurements,
     late_changes,
     order_measurements,
@@ -35,7 +35,7 @@ from touchstream.agents.recount_orders import (
     risk_changes,
     usual_gap,
 )
-from touchstream.agents.recount_sessions import session_rows, sums_of
+from touchstream.agents.recount.sessions import session_rows, sums_of
 from touchstream.streams.catalogue import DAY_SECONDS, Catalogue, Measure, load_catalogue
 from touchstream.streams.topics import DAY_MS
 

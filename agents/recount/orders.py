@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from touchstream.agents.recount_facts import Change, Fact, Measurement, Seen
-from touchstream.agents.recount_journey import Journey
+from touchstream.agents.recount.facts import Change, Fact, Measurement, Seen
+from touchstream.agents.recount.journey import Journey
 from touchstream.streams.topics import DAY_MS
 
 KNOWN_ORDERS = 32

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from touchstream.agents.recount_answers import QUESTIONS, customer_answer
-from touchstream.agents.recount_facts import Fact
-from touchstream.agents.recount_journey import Journey
+from touchstream.agents.recount.answers import QUESTIONS, customer_answer
+from touchstream.agents.recount.facts import Fact
+from touchstream.agents.recount.journey import Journey
 from touchstream.streams.catalogue import Catalogue
 
 ADVOCACY = {

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
-from touchstream.agents.recount_answers import converted
-from touchstream.agents.recount_facts import Change, Fact
+from touchstream.agents.recount.answers import converted
+from touchstream.agents.recount.facts import Change, Fact
 from touchstream.schemas import load_journey_text
 from touchstream.streams.topics import DAY_MS
 

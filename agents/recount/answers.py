@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from touchstream.agents.recount_facts import Fact, Measurement, Seen
+from touchstream.agents.recount.facts import Fact, Measurement, Seen
 
 SCALES = {"csat": (1, 5), "trust": (1, 5), "ces": (1, 7), "nps": (0, 10), "enps": (0, 10)}
 USUAL_SCALE = (1, 5)

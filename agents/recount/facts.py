@@ -1,8 +1,4 @@
-"""Facts for the plain recomputation: what a touchpoint says, in which order, of which members.
-
-The recount modules know the definitions only (`docs/definitions.md`). They share nothing with the
-agents that keep figures up to date, so that each can prove the other wrong.
-"""
+"""Facts for the plain recomputation: what a touchpoint says, in which order, of which members."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
