@@ -1,5 +1,6 @@
 """From a touch to its row of facts: which fields have a column, and what the rest becomes."""
 
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -18,8 +19,10 @@ from touchstream.streams.table import Row
 from touchstream.streams.validation import SCALES
 
 FIRST = 1 << 63
-LONGEST_MEMBER = 64
-"""Characters of a segment and of a team."""
+LONGEST_TEXT = 128
+"""Characters of the texts that are kept with a customer."""
+LONGEST_PURPOSE, MOST_PURPOSES = 64, 16
+"""Characters of a purpose of consent, and purposes of a touchpoint, that are kept."""
 SERVICE = {
     ("phone", "ended"),
     ("chat", "ended"),
@@ -68,19 +71,18 @@ def event_key(channel: str, event_id: str) -> int:
 def event_of(touch: Touch) -> Event:
     """What the customer view needs of a touch."""
     channel, get, properties = touch.channel, touch.fields.get, touch.properties
-    segment, team = properties.get("segment"), get("team") or properties.get("team")
     return Event(
         touch.occurred_at,
         channel,
-        touch.action,
-        touch.campaign or None,
-        touch.account_id or None,
-        segment[:LONGEST_MEMBER] if segment else None,
-        team[:LONGEST_MEMBER] if team else None,
+        touch.action[:LONGEST_TEXT],
+        _short(touch.campaign),
+        _short(touch.account_id),
+        _short(properties.get("segment")),
+        _short(get("team") or properties.get("team")),
         get("sentiment"),
         get("rating"),
-        get("invitation_id") or (properties.get("brand") if channel == "social" else None),
-        touch.consent or None,
+        _short(get("invitation_id") or (properties.get("brand") if channel == "social" else None)),
+        kept_consent(touch.consent) or None,
         _answer(touch) if "question" in touch.fields or "item" in touch.fields else None,
         _contact(touch) if (channel, touch.action) in SERVICE else None,
         _purchase(touch) if channel == "purchase" else None,
@@ -92,20 +94,20 @@ def _answer(touch: Touch) -> Answer:
     question = get("question", "")
     low, high = SCALES.get(question, (1, 5))
     return Answer(
-        question,
+        question[:LONGEST_TEXT],
         get("score"),
         get("scale_min", low),
         get("scale_max", high),
-        get("about_channel"),
-        get("item"),
+        _short(get("about_channel")),
+        _short(get("item")),
     )
 
 
 def _contact(touch: Touch) -> Contact:
     get = touch.fields.get
     return Contact(
-        get("topic", ""),
-        get("queue"),
+        get("topic", "")[:LONGEST_TEXT],
+        _short(get("queue")),
         get("wait_ms"),
         get("handle_ms"),
         get("transfers"),
@@ -117,7 +119,18 @@ def _contact(touch: Touch) -> Contact:
 def _purchase(touch: Touch) -> Purchase:
     get = touch.fields.get
     value = ten_thousandths(get("value")) or 0
-    return Purchase(get("order_id"), value, get("promised_at"), get("delivered_at"))
+    order_id = _short(get("order_id"))
+    return Purchase(order_id, value, get("promised_at"), get("delivered_at"))
+
+
+def kept_consent(consent: Mapping[str, bool]) -> dict[str, bool]:
+    """Purposes that are kept: the first ones by name."""
+    names = sorted(name for name in consent if len(name) <= LONGEST_PURPOSE)
+    return {name: consent[name] for name in names[:MOST_PURPOSES]}
+
+
+def _short(text: str | None) -> str | None:
+    return text[:LONGEST_TEXT] if text else None
 
 
 def fact_row(touch: Touch, identity: Token, customer: Token, partition: int, offset: int) -> Row:

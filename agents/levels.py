@@ -14,6 +14,8 @@ from touchstream.agents.ledger import EVERYBODY, Ledger, Member
 FIRST_BOUGHT = "first bought"
 SEEN_AFTER = "seen after day "
 """Changes that many customers have in common stand for all that follows from them."""
+MOST_GROUPS = 32
+"""Segments and accounts, together, of which a customer is counted as a buyer: the first ones."""
 MOST_GAPS = 16
 FEWEST_GAPS = 3
 """With fewer gaps between order days the usual gap is the one of the rules."""
@@ -112,6 +114,8 @@ def see_order(
     """Count an order for everybody and for the members it belongs to."""
     for member in (EVERYBODY, *members):
         name = "\0".join(member)
+        if name not in buying and len(buying) > MOST_GROUPS:
+            continue
         buying.setdefault(name, Buying()).see(day, member, windows, ledger)
 
 

@@ -6,6 +6,8 @@ from touchstream.agents.customer_messages import Activity, Event, Totals
 from touchstream.agents.facts import SERVICE
 from touchstream.agents.measures import ANSWERS, thousandths
 
+MOST_PURPOSES = 64
+"""Purposes of consent of a customer: the first ones by name."""
 Chooser = Callable[[int, int], int]
 ADVOCACY = {
     ("web", "referred"): "referrals",
@@ -109,6 +111,8 @@ def _answer(totals: Totals, question: str, answer: tuple[int, int, int, int]) ->
 
 def _consent(totals: Totals, purpose: str, word: tuple[int, bool]) -> None:
     totals.consent[purpose] = max(word, totals.consent.get(purpose, word))
+    if len(totals.consent) > MOST_PURPOSES:
+        del totals.consent[max(totals.consent)]
 
 
 def _chosen(choose: Chooser, one: int | None, other: int | None) -> int | None:

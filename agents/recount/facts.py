@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from touchstream.agents.facts import event_key, ten_thousandths
 from touchstream.streams.topics import DAY_MS
 
-LONGEST_MEMBER = 64
+LONGEST_TEXT, LONGEST_PURPOSE, KEPT_PURPOSES = 128, 64, 16
 NOT_OWN_DOING = {
     "survey.invited",
     "survey.expired",
@@ -142,7 +142,7 @@ class Seen:
 def fact_of_row(row: Mapping[str, Any]) -> Fact:
     """Fact of a row by names of columns of `tables.FACTS`; `occurred_at` in ms."""
     details, properties, channel = row["details"], row["properties"], row["channel"]
-    return Fact(
+    return _shortened(
         channel,
         row["event_id"],
         row["occurred_at"],
@@ -178,7 +178,7 @@ def fact_of_row(row: Mapping[str, Any]) -> Fact:
 def fact_of_touchpoint(channel: str, touchpoint: Mapping[str, Any], identity: str = "") -> Fact:
     """Fact of a touchpoint as it is published."""
     get = touchpoint.get
-    return Fact(
+    return _shortened(
         channel,
         touchpoint["event_id"],
         touchpoint["occurred_at"],
@@ -219,14 +219,27 @@ def in_order(facts: Iterable[Fact]) -> list[Fact]:
     return sorted(first.values(), key=lambda each: (each.occurred_at, each.channel, each.key))
 
 
+def _shortened(*place: Any, consent: Mapping[str, bool], **said: Any) -> Fact:
+    """A fact whose texts are as long as those that are kept with a customer."""
+    channel, event_id, *others = place
+    texts = {name: _cut(each) for name, each in said.items()}
+    purposes = sorted(each for each in consent if len(each) <= LONGEST_PURPOSE)
+    kept = {each: consent[each] for each in purposes[:KEPT_PURPOSES]}
+    return Fact(channel, event_id, *map(_cut, others), **{**texts, "consent": kept})
+
+
+def _cut(value: Any) -> Any:
+    return value[:LONGEST_TEXT] if isinstance(value, str) else value
+
+
 def _of_properties(
     channel: str, field: str | None, properties: Mapping[str, str]
 ) -> dict[str, str]:
     """Segment, team and brand."""
     team = (field if channel == "employee" else "") or properties.get("team", "")
     return {
-        "segment": properties.get("segment", "")[:LONGEST_MEMBER],
-        "team": team[:LONGEST_MEMBER],
+        "segment": properties.get("segment", ""),
+        "team": team,
         "brand": properties.get("brand", ""),
     }
 

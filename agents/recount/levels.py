@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from touchstream.agents.recount.facts import Change, Seen
 from touchstream.streams.catalogue import ALL
 
+KNOWN_GROUPS = 32
+"""Segments and accounts of a customer, together."""
 Statement = Callable[[int], bool]
 """Whether something holds on a day."""
 
@@ -29,10 +31,10 @@ def buyer_changes(lived: Iterable[Seen], windows: Mapping[str, int]) -> Iterator
     groups: dict[tuple[str, str], list[int]] = {}
     for seen in lived:
         if seen.fact.is_order:
-            members = {("all", ""), ("segment", seen.segment), ("account", seen.account)}
-            for dimension, member in members:
-                if member or dimension == "all":
-                    groups.setdefault((dimension, member), []).append(seen.fact.day)
+            for group in (("all", ""), ("segment", seen.segment), ("account", seen.account)):
+                counted = group in groups or len(groups) <= KNOWN_GROUPS
+                if counted and (group[1] or group[0] == "all"):
+                    groups.setdefault(group, []).append(seen.fact.day)
     for group, days in groups.items():
         for level, day, change in _buyers(sorted(days), windows):
             yield Change(level, day, change, *group)

@@ -127,7 +127,7 @@ MEMBERS = [
     Scenario(
         "a measurement has the members that the customer has right after the touchpoint",
         [
-            touch("web.prices_viewed", at(0, 1), properties={"segment": "s" * 70}),
+            touch("web.prices_viewed", at(0, 1), properties={"segment": "s" * 130}),
             chat(
                 0,
                 2,
@@ -145,7 +145,7 @@ MEMBERS = [
                     ("queue", "sales"),
                     ("team", "blue"),
                     ("campaign", "spring"),
-                    ("segment", "s" * 64),
+                    ("segment", "s" * 128),
                     ("account", "acme"),
                     ("stage", "evaluate"),
                 ]

@@ -199,3 +199,19 @@ def test_event_older_than_what_is_kept_is_only_measured_by_itself(
         life.see(b"j", (channel, {"properties": {}, **touchpoint}))
     added = {key[0] for key, number in life.measured.items() if number != before.get(key, 0)}
     assert added == {"order", "revenue"}
+
+
+def test_long_texts_and_many_purposes_keep_a_customer_small() -> None:
+    life = Life()
+    long = "x" * 100_000
+    for n in range(40):
+        consent = {f"{n}-{purpose}": True for purpose in range(100)}
+        published = touch("web.page_viewed", at(n), campaign=long + str(n), consent=consent)
+        channel, touchpoint = published
+        fields = {**touchpoint, "account_id": f"{n}{long}", "properties": {"segment": f"{n}{long}"}}
+        life.see(b"i", (channel, fields))
+        channel, touchpoint = order(n, order_id=long + str(n), account_id=f"{n}")
+        life.see(b"i", (channel, {**touchpoint, "properties": {}}))
+    assert len(msgspec.msgpack.encode(life.customer)) < 150_000
+    assert len(life.customer.totals.consent) == 64
+    assert len(life.customer.course.buying) == 33
