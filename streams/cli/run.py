@@ -40,6 +40,7 @@ def up_command(
         typer.echo(
             f"ClickHouse  {settings.clickhouse_url}  database {settings.clickhouse_database}"
         )
+        typer.echo(f"BI tools    user bi  password {stack.reader_token}  (may only read)")
         typer.echo(f"logs        {settings.data_directory}/logs")
         typer.echo("ready; Ctrl-C stops everything")
         sys.stdout.flush()

@@ -2,7 +2,7 @@
 
 A call without a session gets a handle of its own (opening one costs 0.3 ms), so that nothing a
 statement sets can reach another call; a call with a session gets the session's handle.
-Two users (a writer and a reader) would differ in `Engine._open_handle` alone.
+The reader gets a new handle for each call, with its role and limits; sessions are the writer's.
 """
 
 import re
@@ -11,16 +11,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import chdb
 from chdb import ChdbError
 
 from touchstream.streams.errors import ConfigurationError
+from touchstream.streams.local.clickhouse_access import (
+    ROLE,
+    access_configuration,
+    check_query,
+    outside_tables,
+    restrict,
+)
 from touchstream.streams.local.clickhouse_errors import ClickHouseError, Code
 from touchstream.streams.local.clickhouse_handle import Counts, Handle, Kind
 from touchstream.streams.local.clickhouse_request import Call, SessionUse
 from touchstream.streams.local.clickhouse_sessions import Sessions
 
+ACCESS_FILE = "touchstream-access.xml"
 ERRORS = (ChdbError, RuntimeError)
 HARMLESS = ("READ_ONLY", "UNKNOWN")
 """Kinds that GET may run: what the classifier cannot parse, the engine refuses with a reason."""
@@ -40,12 +49,16 @@ class Answer:
 class Engine:
     """The one engine of this process; its methods may be called from several threads."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, database: str) -> None:
+        """Open `directory`; the reader may read `database`."""
         self._directory = directory
         try:
+            file = directory / ACCESS_FILE
+            file.write_text(access_configuration(file, database), encoding="utf-8")
             # chDB stops its engine with the last handle: this one stays open for all the others.
-            self._keep = self._open_handle()
-        except ERRORS as error:
+            self._keep = self._open_handle(f"?config-file={quote(str(file))}")
+            self._outside = outside_tables(self._keep)
+        except (*ERRORS, OSError) as error:
             raise ConfigurationError(
                 f"cannot open the ClickHouse directory {directory}: another process may have it "
                 f"open, or it is not one ({str(error).strip()})"
@@ -65,6 +78,17 @@ class Engine:
                 handle.remember_database()
         return Answer(body, format_name, counts, time.perf_counter_ns() - started_ns)
 
+    def answer_reader(self, call: Call) -> Answer:
+        """Run one call that may only read; raises ClickHouseError."""
+        started_ns = time.perf_counter_ns()
+        with self._handle(None) as handle:
+            handle.query(f"SET ROLE {ROLE}", "Null", {})
+            check_query(handle, call, self._outside)
+            handle.use(call.database)
+            restrict(handle, call.settings)
+            body, format_name, counts = _run(handle, call)
+        return Answer(body, format_name, counts, time.perf_counter_ns() - started_ns)
+
     def cancel_queries(self) -> None:
         """Ask every running query to end with an error."""
         with self._handle(None) as handle:
@@ -75,8 +99,8 @@ class Engine:
         self.sessions.close()
         self._keep.close()
 
-    def _open_handle(self) -> Handle:
-        connection = chdb.connect(str(self._directory))  # type: ignore[no-untyped-call]  # chdb's
+    def _open_handle(self, options: str = "") -> Handle:
+        connection = chdb.connect(f"{self._directory}{options}")  # type: ignore[no-untyped-call]  # chdb's
         return Handle(connection, ERRORS)
 
     @contextmanager

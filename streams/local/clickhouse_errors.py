@@ -19,12 +19,14 @@ class Code(IntEnum):
     CANNOT_DECOMPRESS = 271
     SESSION_NOT_FOUND = 372
     SESSION_IS_LOCKED = 373
+    ACCESS_DENIED = 497
+    AUTHENTICATION_FAILED = 516
 
 
 # From `exceptionCodeToHTTPStatus` of ClickHouse; every other code is a 500.
 STATUS = {
     **dict.fromkeys((6, 15, 25, 26, 27, 36, 38, 41, 43, 44, 53, 62, 72, 117, 271, 321, 376), 400),
-    **dict.fromkeys((192, 193, 516), 403),
+    **dict.fromkeys((192, 193, 497, 516), 403),
     **dict.fromkeys((46, 47, 50, 56, 60, 63, 73, 78, 81, 115, 336), 404),
     159: 408,
     48: 501,

@@ -18,6 +18,7 @@ from touchstream.streams.local.clickhouse_codec import compress
 from touchstream.streams.local.clickhouse_engine import Answer, Engine
 from touchstream.streams.local.clickhouse_errors import ClickHouseError
 from touchstream.streams.local.clickhouse_request import HttpRequest, read_call
+from touchstream.streams.local.clickhouse_users import User, authenticate
 
 LARGEST_REQUEST_BYTES = 1 << 30
 LONGEST_LINE_BYTES = 1 << 20
@@ -46,11 +47,12 @@ class Reply:
     body: bytes
 
 
-def reply_to(engine: Engine, request: HttpRequest) -> Reply:
+def reply_to(engine: Engine, token: str, request: HttpRequest) -> Reply:
     """Answer one request in the calling thread; every error becomes a reply."""
     try:
+        user = authenticate(request, token)
         call = read_call(request)
-        answer = engine.answer(call)
+        answer = engine.answer_reader(call) if user is User.READER else engine.answer(call)
     except ClickHouseError as error:
         headers = _common(request) | {
             "Content-Type": "text/plain; charset=UTF-8",
@@ -72,8 +74,8 @@ def is_from_here(host: str, origin: str | None) -> bool:
     return all(name in LOOPBACK_NAMES for name in names)
 
 
-def make_application(engine: Engine, grace_seconds: float) -> web.Application:
-    """Build the web application; it owns the threads, not the engine."""
+def make_application(engine: Engine, token: str, grace_seconds: float) -> web.Application:
+    """Build the web application; it owns the threads, not the engine. `token`: the reader's."""
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="clickhouse")
     running: set[asyncio.Future[Reply]] = set()
 
@@ -85,7 +87,7 @@ def make_application(engine: Engine, grace_seconds: float) -> web.Application:
         if request.path != "/":
             return web.Response(status=404, text=f"there is nothing at {request.path}\n")
         read = await _read(request)
-        call = asyncio.get_running_loop().run_in_executor(threads, reply_to, engine, read)
+        call = asyncio.get_running_loop().run_in_executor(threads, reply_to, engine, token, read)
         running.add(call)
         call.add_done_callback(running.discard)
         reply = await call
@@ -103,10 +105,10 @@ def make_application(engine: Engine, grace_seconds: float) -> web.Application:
     return application
 
 
-def make_runner(engine: Engine, grace_seconds: float) -> web.AppRunner:
+def make_runner(engine: Engine, token: str, grace_seconds: float) -> web.AppRunner:
     """Wrap the application in a runner that leaves compression to `reply_to`."""
     return web.AppRunner(
-        make_application(engine, grace_seconds),
+        make_application(engine, token, grace_seconds),
         access_log=None,
         auto_decompress=False,
         max_line_size=LONGEST_LINE_BYTES,

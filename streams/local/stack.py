@@ -18,6 +18,7 @@ from types import FrameType, TracebackType
 
 from touchstream.streams.errors import ConfigurationError
 from touchstream.streams.local.broker import broker_answers, broker_arguments
+from touchstream.streams.local.clickhouse_token import TOKEN_FILE, reader_token
 from touchstream.streams.local.directory import DirectoryLock
 from touchstream.streams.local.environment import local_settings, worker_environment
 from touchstream.streams.local.extra import require_local_extra
@@ -63,6 +64,8 @@ class LocalStack:
     workers: Workers
     metrics_ports: list[int]
     """Port of `/metrics` of each worker."""
+    reader_token: str
+    """Password of the user `bi`, who may only read; the same at every start."""
 
     def __init__(
         self,
@@ -115,10 +118,16 @@ class LocalStack:
         _empty_logs(self._directory / "logs")
         tables = _empty_tables(self._directory / "clickhouse")
         self._serve(running, "broker", broker_arguments(kafka), broker_answers(kafka))
+        token_file = self._directory / TOKEN_FILE
+        self.reader_token = reader_token(token_file)
+        database = self.settings.clickhouse_database
         self._serve(
             running,
             "clickhouse",
-            _clickhouse_arguments(tables, clickhouse),
+            [
+                *_clickhouse_arguments(tables, clickhouse),
+                *("--database", database, "--token-file", str(token_file)),
+            ],
             lambda: accepts_connections(clickhouse),
         )
         self._prepare(self.settings)

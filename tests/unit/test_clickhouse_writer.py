@@ -1,6 +1,7 @@
 """Group commit, retry, bisection, cancellation and closing of the writer, over a fake client."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,22 +16,28 @@ from clickhouse_connect.driver.exceptions import (
 )
 
 from touchstream.streams.clickhouse import Failure, explain, failure_of
-from touchstream.streams.clickhouse_writer import ClickHouseWriter, Inserter, Pace
+from touchstream.streams.clickhouse_writer import BLOCK_ROWS, ClickHouseWriter, Inserter, Pace
+from touchstream.streams.dead_letters import KEPT_BYTES, REFUSED_ROW, refused_row
 from touchstream.streams.errors import ConfigurationError, TransientError
 from touchstream.streams.settings import Settings
 from touchstream.streams.table import Row, Table
+from touchstream.streams.tables import DEAD_LETTERS
 
 LETTERS = Table("letters", (("word", "String"), ("version", "UInt64")))
 NUMBERS = Table("numbers", (("number", "Int64"),))
 BAD = "bad"
+NOW_MS = 1_767_268_800_000
 
 
 class FakeClient:
     """Keeps what is inserted; fails as scripted, on the word `bad`, and while the gate is shut."""
 
-    def __init__(self, errors: tuple[Exception, ...] = ()) -> None:
+    def __init__(self, errors: tuple[Exception | None, ...] = ()) -> None:
         self.errors = list(errors)
+        self.refused_tables: set[str] = set()
         self.inserts: list[tuple[str, list[Row]]] = []
+        self.tokens: list[tuple[str, str | None]] = []
+        """Table and token of every attempt."""
         self.started = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
@@ -41,14 +48,19 @@ class FakeClient:
         self.threads.add(threading.get_ident())
         self.started.set()
         assert self.gate.wait(10)
-        if self.errors:
-            raise self.errors.pop(0)
+        self.tokens.append((table, options["settings"].get("insert_deduplication_token")))
+        error = self.errors.pop(0) if self.errors else None
+        if error:
+            raise error
         if len(columns) != len(options["column_names"]):
             raise ProgrammingError("Insert data column count does not match column names")
         rows = list(zip(*columns, strict=True))
-        if any(row[0] == BAD for row in rows):
+        if table in self.refused_tables or any(row[0] == BAD for row in rows):
             raise DatabaseError("cannot parse", code=27)
         self.inserts.append((table, rows))
+
+    def rows(self, table: Table) -> list[Row]:
+        return [row for name, rows in self.inserts if name == table.name for row in rows]
 
     def close(self) -> None:
         self.closed = True
@@ -85,8 +97,10 @@ class Watch:
 Body = Callable[[ClickHouseWriter, FakeClient, Watch], Awaitable[None]]
 
 
-def run(body: Body, *errors: Exception, flush_rows: int = 4, wake: bool = False) -> FakeClient:
-    """Run `body` with a writer; `wake` lets every sleep end at once."""
+def run(
+    body: Body, *errors: Exception | None, flush_rows: int = 4, wake: bool = False
+) -> FakeClient:
+    """Run `body` with a writer whose first inserts fail; `wake` lets every sleep end at once."""
 
     async def main() -> FakeClient:
         settings = Settings(flush_rows=flush_rows, flush_seconds=0.5)
@@ -94,7 +108,7 @@ def run(body: Body, *errors: Exception, flush_rows: int = 4, wake: bool = False)
         if wake:
             watch.wake.set()
         inserter = Inserter(settings, connect=lambda *_, **__: client)  # type: ignore[arg-type]  # a fake
-        pace = Pace(watch.sleep, lambda: 1.0, lambda: watch.now)
+        pace = Pace(watch.sleep, lambda: 1.0, lambda: watch.now, lambda: NOW_MS / 1000)
         writer = ClickHouseWriter(settings, watch, watch.rejected, inserter=inserter, pace=pace)
         await body(writer, client, watch)
         await writer.close()
@@ -226,8 +240,7 @@ def test_a_bad_row_is_rejected_alone_and_the_rest_is_stored() -> None:
         other = await begin(writer, "z")
         await writer.insert({LETTERS: [letter(word) for word in words], NUMBERS: [(7,)]})
         await other
-        stored = [row[0] for table, rows in client.inserts if table == "letters" for row in rows]
-        assert stored == ["z", *"abcdefghijk"]
+        assert [row[0] for row in client.rows(LETTERS)] == ["z", *"abcdefghijk"]
         assert watch.bad == [("letters", letter(BAD), "cannot parse")]
         assert watch.retries == []
         assert ("numbers", [(7,)]) in client.inserts
@@ -238,7 +251,7 @@ def test_a_bad_row_is_rejected_alone_and_the_rest_is_stored() -> None:
 def test_a_transient_error_during_bisection_loses_nothing() -> None:
     async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
         await writer.insert({LETTERS: [letter(word) for word in ("a", BAD, "b", "c")]})
-        assert [row[0] for _, rows in client.inserts for row in rows] == ["a", "b", "c"]
+        assert [row[0] for row in client.rows(LETTERS)] == ["a", "b", "c"]
         assert [row for _, row, _ in watch.bad] == [letter(BAD)]
         assert len(watch.retries) == 1
 
@@ -248,8 +261,143 @@ def test_a_transient_error_during_bisection_loses_nothing() -> None:
 def test_a_row_of_the_wrong_length_is_rejected() -> None:
     async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
         await writer.insert({LETTERS: [letter("a"), ("short",), letter("b"), letter("c")]})
-        assert [row[0] for _, rows in client.inserts for row in rows] == ["a", "b", "c"]
+        assert [row[0] for row in client.rows(LETTERS)] == ["a", "b", "c"]
         assert [row for _, row, _ in watch.bad] == [("short",)]
+
+    run(body, wake=True)
+
+
+def test_a_bad_row_costs_two_inserts_for_each_halving() -> None:
+    words = [f"w{number}" for number in range(1023)]
+    words[700] = BAD
+
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        await writer.insert({LETTERS: [letter(word) for word in words]})
+        assert [row[0] for row in client.rows(LETTERS)] == [word for word in words if word != BAD]
+        attempts = [table for table, _ in client.tokens if table == "letters"]
+        assert len(attempts) <= 1 + 2 * 10
+
+    run(body, wake=True)
+
+
+def test_refused_rows_become_dead_letters_before_their_caller_goes_on() -> None:
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        words = ["a", BAD, "b", BAD]
+        rows = [letter(word, version) for version, word in enumerate(words)]
+        await writer.insert({LETTERS: rows})
+        table, letters = client.inserts[-1]
+        assert table == DEAD_LETTERS.name
+        for dead, version in zip(letters, (1, 3), strict=True):
+            named = dict(zip(DEAD_LETTERS.column_names, dead, strict=True))
+            assert named["topic"] == "clickhouse.letters"
+            assert (named["source"], named["partition"], named["key"]) == (0, 0, b"")
+            assert 0 <= named["offset"] < 1 << 63
+            assert named["reason"] == REFUSED_ROW
+            assert named["detail"] == "DatabaseError: cannot parse"
+            assert named["received_at"] == NOW_MS
+            assert json.loads(named["value"]) == {"word": BAD, "version": version}
+        assert watch.stored[-1] == (DEAD_LETTERS.name, 2)
+
+    run(body, wake=True)
+
+
+def test_a_dead_letter_is_sent_until_it_is_stored() -> None:
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        await writer.insert({LETTERS: [letter("a"), letter(BAD), letter("b"), letter("c")]})
+        assert len(client.rows(DEAD_LETTERS)) == 1
+        assert watch.retries == ["dead_letter_records: away"] * 3
+
+    run(body, *[None] * 5, *[OperationalError("away")] * 3, wake=True)
+
+
+def test_a_dead_letter_that_is_refused_too_is_reported_and_given_up() -> None:
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        client.refused_tables.add(DEAD_LETTERS.name)
+        await writer.insert({LETTERS: [letter("a"), letter(BAD), letter("b"), letter(BAD, 2)]})
+        assert [row[0] for row in client.rows(LETTERS)] == ["a", "b"]
+        assert [table for table, _, _ in watch.bad] == ["letters"] * 2 + [DEAD_LETTERS.name] * 2
+        assert client.rows(DEAD_LETTERS) == []
+        await writer.insert({LETTERS: [letter("c")]})
+
+    run(body, wake=True)
+
+
+def test_a_row_refused_again_makes_the_same_dead_letter() -> None:
+    first, again, other = (
+        refused_row(LETTERS, letter(BAD, version), ValueError(text), now_ms)
+        for version, text, now_ms in ((1, "odd", 1), (1, "even", 2), (2, "odd", 1))
+    )
+    assert first[:4] == again[:4]
+    assert first[:4] != other[:4]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("Zoë", "Zoë"),
+        ("\ud800", "\ud800"),
+        (b"\xff", "\\xff"),
+        (float("nan"), "nan"),
+        (0.5, 0.5),
+        (1 << 80, 1 << 80),
+        (None, None),
+        ({1: [True, (b"x",)]}, {"1": [True, ["x"]]}),
+        (Failure.DATA, "Failure.DATA"),
+    ],
+)
+def test_any_value_of_a_refused_row_is_kept_as_json(value: object, shown: object) -> None:
+    dead = refused_row(LETTERS, (value, 1), ValueError("\ud800"), NOW_MS)
+    assert json.loads(dead[-1]) == {"word": shown, "version": 1}
+    assert dead[5] == "ValueError: \\ud800"
+    assert json.loads(refused_row(LETTERS, (value,), ValueError(), NOW_MS)[-1]) == [shown]
+
+
+def test_a_large_refused_row_is_cut() -> None:
+    dead = refused_row(LETTERS, ("x" * KEPT_BYTES, 1), ValueError("x" * 5000), NOW_MS)
+    assert len(dead[-1]) == KEPT_BYTES
+    assert len(dead[5]) == 1000
+
+
+def test_a_block_keeps_its_token_and_shares_it_with_no_other() -> None:
+    blocks = [
+        {LETTERS: [letter("a"), letter("b")]},
+        {LETTERS: [letter("b"), letter("a")]},
+        {LETTERS: [letter("a"), letter("b", 2)]},
+        {LETTERS: [letter("a")]},
+        {NUMBERS: [(1,)]},
+        {DEAD_LETTERS: [(1,) * len(DEAD_LETTERS.columns)]},
+    ]
+
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        for block in blocks:
+            await writer.insert(block)
+        first, *others = [token for _, token in client.tokens]
+        assert first is not None and first.startswith("letters:")
+        assert others[:2] == [first] * 2
+        assert len({first, *others}) == len(blocks)
+        await writer.insert({LETTERS: [letter("a"), letter("b")]})
+        assert client.tokens[-1] == ("letters", first)
+
+    run(body, OperationalError("away"), DatabaseError("too many parts", code=252), wake=True)
+
+
+def test_values_that_have_no_token_are_inserted_without() -> None:
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        for value in (1 << 80, "\ud800", object()):
+            await writer.insert({NUMBERS: [(value,)]})
+        assert client.tokens == [("numbers", None)] * 3
+        assert len(client.inserts) == 3
+
+    run(body, wake=True)
+
+
+def test_what_piled_up_is_cut_into_even_blocks() -> None:
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        rows = [(number,) for number in range(2 * BLOCK_ROWS + 1)]
+        await writer.insert({NUMBERS: rows, LETTERS: []})
+        sizes = [len(block) for _, block in client.inserts]
+        assert len(sizes) == 3 and max(sizes) - min(sizes) <= 1
+        assert client.rows(NUMBERS) == rows
 
     run(body, wake=True)
 
