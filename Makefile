@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check lint types format docs bench bench-identity lock clean
+.PHONY: help demo test check lint types format docs bench bench-identity bench-bi lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -37,6 +37,9 @@ bench: .venv/local.stamp  ## events per second and latency of the whole stack on
 
 bench-identity: .venv/local.stamp  ## what a new link between identities costs: LARGEST=1 for 1,000,000 identities
 	@$(BIN)/python benchmarks/identity.py $(if $(LARGEST),--largest)
+
+bench-bi: .venv/local.stamp  ## how long the questions of docs/bi.md take: NUMBER=300000 for fewer touchpoints
+	@$(BIN)/python -m benchmarks.bi $(if $(NUMBER),--number $(NUMBER))
 
 demo-kill: .venv/local.stamp  ## the demo while workers are killed: KILLS=10 WORKERS=1
 	@$(BIN)/python benchmarks/kill_workers.py --kills $(or $(KILLS),10) --workers $(or $(WORKERS),1)

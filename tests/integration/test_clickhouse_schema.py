@@ -306,6 +306,7 @@ CONTRACT = {
 }
 
 
+CONTRACT["touchpoints_raw"] = CONTRACT["touchpoints"].replace(" customer_id:String", "")
 CONTRACT["metrics_at(as_of = '2026-01-01 00:00:00')"] = CONTRACT["metrics"]
 
 
