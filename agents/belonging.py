@@ -5,6 +5,7 @@ to be late.
 """
 
 from touchstream.agents.customer_messages import (
+    NOWHERE,
     Activity,
     Arrive,
     CustomerMessage,
@@ -32,12 +33,12 @@ def become(turn: Turn, customer: Token, cause: Cause) -> None:
     turn.save(vertex)
     if former is None:
         effects.count("identities")
-        _send(turn, customer, Arrive(turn.identity, vertex.version, Activity(vertex.kind)))
+        _send(turn, customer, Arrive(turn.identity, Activity(vertex.kind)))
         return
     effects.count("moves")
     effects.repaired(cause.at)
     effects.insert(CHANGES, change_row(turn, former, cause))
-    _send(turn, former, Move(turn.identity, vertex.kind, vertex.version, customer))
+    _send(turn, former, Move(turn.identity, customer))
 
 
 def forward(turn: Turn, touch: Touch) -> None:
@@ -47,8 +48,17 @@ def forward(turn: Turn, touch: Touch) -> None:
     row = fact_row(touch, turn.identity, vertex.customer, record.partition, record.offset)
     turn.effects.insert(FACTS, row)
     key = event_key(touch.channel, touch.event_id)
-    event = Touched(turn.identity, vertex.kind, vertex.version, key, event_of(touch))
+    event = Touched(turn.identity, vertex.kind, key, event_of(touch))
     _send(turn, vertex.customer, event)
+
+
+def vanish(turn: Turn) -> None:
+    """Belong to nobody from now on; the activity is thrown away."""
+    vertex = _vertex(turn)
+    former, vertex.customer = vertex.customer, None
+    assert former is not None
+    vertex.version += 1
+    _send(turn, former, Move(turn.identity, NOWHERE))
 
 
 def _vertex(turn: Turn) -> Vertex:

@@ -98,21 +98,18 @@ class Activity(msgspec.Struct, array_like=True):
 
 
 class Touched(msgspec.Struct, array_like=True, frozen=True, tag="touched"):
-    """To a customer: an event of one of its identities, at the identity's version."""
+    """To a customer: an event of one of its identities."""
 
     identity: Token
     kind: str
-    version: int
     event_key: int
     event: Event
 
 
 class Move(msgspec.Struct, array_like=True, frozen=True, tag="move"):
-    """To the former customer: the identity belongs to `target` now."""
+    """To the former customer: the identity belongs to `target` now, or is no more (`NOWHERE`)."""
 
     identity: Token
-    kind: str
-    version: int
     target: Token
 
 
@@ -120,11 +117,12 @@ class Arrive(msgspec.Struct, array_like=True, frozen=True, tag="arrive"):
     """To the new customer: an identity with its activity."""
 
     identity: Token
-    version: int
     activity: Activity
 
 
 CustomerMessage = Touched | Move | Arrive
+NOWHERE = b""
+"""Target of a move whose activity is thrown away."""
 
 encode = msgspec.msgpack.Encoder().encode
 _customer = msgspec.msgpack.Decoder(CustomerMessage)

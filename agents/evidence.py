@@ -31,7 +31,7 @@ class Link(msgspec.Struct, array_like=True):
 
 
 class Mark(msgspec.Struct, array_like=True, frozen=True):
-    """An operator's word on one identity; the latest counts, but erasure is for good."""
+    """An operator's word on one identity; the latest counts."""
 
     number: int
     """Place in the log of operations."""
@@ -68,6 +68,15 @@ class Vertex(msgspec.Struct, array_like=True):
     rules: int = 0
     """Number of the rules it was judged under."""
     changed_at: int = 0
+    erased: int = 0
+    """What happened before this moment (ms) was erased, and is not taken again."""
+    erasure: int = 0
+    """Place of the latest erasure in the log of operations."""
+    going: Mark | None = None
+    """Who wants it forgotten, while its root has not let it go yet."""
+    own: int | None = None
+    """Its earliest sight that does not stand with a link: as the strongest identity of a
+    touchpoint, or with an identity that keeps the link alone."""
 
     def see(self, kind: str, time: int) -> bool:
         """The identity was seen at `time`; True when that is earlier than known."""
@@ -77,6 +86,22 @@ class Vertex(msgspec.Struct, array_like=True):
         self.version += 1
         return True
 
+    def forgets(self, at: int) -> bool:
+        """Whether what happened at `at` (ms) was erased."""
+        return self.going is not None or at < self.erased
+
+    def stand(self, time: int) -> bool:
+        """It was seen at `time`, whatever its links say; True when that is earlier than known."""
+        if self.own is not None and time >= self.own:
+            return False
+        self.own = time
+        return True
+
+    def first_sight(self) -> int | None:
+        """When it was seen first, by all that is known now; None when it never was."""
+        times = [time for link in self.links.values() for time, _ in link.sights.values()]
+        return min(times if self.own is None else [*times, self.own], default=None)
+
     def judge(self, other: Token, rules: Rules) -> Bond | Refused:
         """What the link to `other` is worth, whoever is shared."""
         link = self.links[other]
@@ -84,14 +109,15 @@ class Vertex(msgspec.Struct, array_like=True):
 
     def take(self, mark: Mark) -> bool:
         """Take an operator's mark; False when it changes nothing."""
-        known = self.mark
-        if known and (known.number >= mark.number or known.reason == Refused.ERASED):
+        if self.mark and self.mark.number >= mark.number:
             return False
         self.mark = mark
         return True
 
     def why_alone(self, rules: Rules) -> Refused | None:
         """Why it must link no one, if so: an operator said it, or it is linked to too many."""
+        if self.going:
+            return Refused.ERASED
         if self.mark and self.mark.reason:
             return self.mark.reason
         limit = rules.kind(self.kind).max_links

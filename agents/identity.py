@@ -13,6 +13,7 @@ from touchstream.agents.identity_messages import (
     Assign,
     Cause,
     Decline,
+    Forgotten,
     Grant,
     Join,
     Marked,
@@ -43,178 +44,194 @@ class Identity:
     """Acts for the identity of a turn."""
 
     def __init__(self, turn: Turn) -> None:
-        self._turn = turn
-        self._me = turn.identity
-        self._vertex = turn.vertex or Vertex(turn.identity, rules=turn.ruling.number)
+        self.turn = turn
+        self.me = turn.identity
+        self.vertex = turn.vertex or Vertex(turn.identity, rules=turn.ruling.number)
 
     def touch(self, touch: Touch) -> None:
         """A touchpoint: its links are evidence, the touch itself goes to the customer."""
-        turn, vertex = self._turn, self._vertex
+        turn, vertex = self.turn, self.vertex
+        if vertex.forgets(min(touch.occurred_at, touch.received_at)):
+            turn.effects.count("suppressed")
+            return
         source = f"touchpoint {touch.channel}/{touch.event_id}"
         cause = Cause(source, touch.channel, turn.record.timestamp_ms)
         asks, news = self._open(touch.kind, touch.occurred_at)
+        if vertex.stand(touch.occurred_at) and not news:
+            turn.save(vertex)
         seen = (touch.occurred_at, touch.event_id)
         for kind, other, verified in touch.others:
             sights = {(touch.channel, touch.verified, verified): seen}
             news |= self._link(kind, other, sights, cause)
         if news:
-            self._report(asks, cause)
+            self.report(asks, cause)
         if vertex.customer is None:
-            become(turn, self._me, cause)
+            become(turn, self.me, cause)
         forward(turn, touch)
 
     def link(self, link: LinkMessage) -> None:
         """A neighbour saw us together."""
-        vertex, rules = self._vertex, self._turn.rules
-        asks, news = self._open(link.kind, min(time for time, _ in link.sights.values()))
+        vertex, rules = self.vertex, self.turn.rules
+        if vertex.forgets(max(time for time, _ in link.sights.values())):
+            self.turn.send(link.other, Forgotten(self.me, link.cause))
+            return
+        time = min(time for time, _ in link.sights.values())
+        asks, news = self._open(link.kind, time)
         known = vertex.keep(link.other, link.other_kind, link.sights, rules, link.alone)
         fresh = known is not None and known.see(link.sights) | (known.alone != link.alone)
         if known is not None:
             known.alone = link.alone
-        self._notice(link.cause)
+        elif vertex.stand(time):
+            self.turn.save(vertex)
+        self.notice(link.cause)
         if fresh and vertex.joins(link.other, rules):
-            asks = [*asks, Ask(self._me, link.other, link.root)]
+            asks = [*asks, Ask(self.me, link.other, link.root)]
         if vertex.alone != link.believed or (vertex.alone and vertex.rules < link.rules):
-            self._turn.send(link.other, self._alone(link.cause))
+            self.turn.send(link.other, self._alone(link.cause))
         if link.alone and link.rules < vertex.rules and known:
             self._announce(link.other, known.sights, link.cause)  # it has older rules than we
         if news or fresh:
-            self._report(asks, link.cause)
+            self.report(asks, link.cause)
 
     def said(self, said: Said) -> None:
         """An operator's word on us and another identity."""
-        vertex, word = self._vertex, said.word
+        vertex, word = self.vertex, said.word
+        if vertex.forgets(word.said_at):
+            self.turn.send(said.other, Forgotten(self.me, Cause("erased", "", word.said_at)))
+            return
         known = vertex.words.get(said.other)
         if known is not None and known.number >= word.number:
             return
         vertex.words[said.other] = word
         cause = Cause("allowed" if word.allow else "denied", word.operator, word.said_at)
         if said.root is None:
-            self._turn.send(said.other, Said(self._me, word, vertex.root))
-            self._turn.effects.insert(WORDS, word_row(self._me, said.other, word))
-        self._turn.save(vertex)
+            self.turn.send(said.other, Said(self.me, word, vertex.root))
+            self.turn.effects.insert(WORDS, word_row(self.me, said.other, word))
+        self.turn.save(vertex)
         if vertex.first_seen is not None:
-            self._report([Ask(self._me, said.other, said.root)] if word.allow else [], cause)
+            self.report([Ask(self.me, said.other, said.root)] if word.allow else [], cause)
 
     def marked(self, marked: Marked) -> None:
         """An operator's word on us alone."""
-        turn, vertex, mark = self._turn, self._vertex, marked.mark
+        turn, vertex, mark = self.turn, self.vertex, marked.mark
         if not vertex.take(mark):
             return
         cause = Cause(f"marked {mark.reason or 'as usual'}", mark.operator, mark.said_at)
-        turn.effects.insert(MARKS, mark_row(self._me, mark))
-        self._notice(cause)
+        turn.effects.insert(MARKS, mark_row(self.me, mark))
+        self.notice(cause)
         turn.save(vertex)
         if vertex.first_seen is not None:
-            self._report([], cause)
+            self.report([], cause)
 
     def alone(self, alone: Alone) -> None:
         """A neighbour links no one from now on, or does again."""
-        link = self._vertex.links.get(alone.other)
+        link = self.vertex.links.get(alone.other)
         if link is None:
+            if self.vertex.erased:
+                self.turn.send(alone.other, Forgotten(self.me, alone.cause))
             return
         former, link.alone = link.alone, alone.alone
-        if alone.alone and alone.rules < self._vertex.rules:
+        if alone.alone and alone.rules < self.vertex.rules:
             self._announce(alone.other, link.sights, alone.cause)  # it has older rules than we
         if former != link.alone:
-            asks = [] if link.alone else [Ask(self._me, alone.other, alone.root)]
-            self._report(asks, alone.cause)
+            asks = [] if link.alone else [Ask(self.me, alone.other, alone.root)]
+            self.report(asks, alone.cause)
 
     def assign(self, assign: Assign) -> None:
         """The root's decision."""
-        vertex = self._vertex
+        vertex = self.vertex
         if assign.term <= vertex.term:
             return
         former, vertex.root = vertex.root, assign.root
         vertex.term = assign.term
-        if former == self._me != assign.root:
-            Root(self._turn).hand_over(assign.root, assign.cause)
+        if former == self.me != assign.root:
+            Root(self.turn).hand_over(assign.root, assign.cause)
         if vertex.refused != assign.refused:
             vertex.refused = assign.refused
             vertex.revision += 1
-            self._show(self._vertex.weigh(self._turn.rules)[1])
-        self._turn.save(vertex)
-        become(self._turn, assign.customer, assign.cause)
+            self._show(self.vertex.weigh(self.turn.rules)[1])
+        self.turn.save(vertex)
+        become(self.turn, assign.customer, assign.cause)
         if former != assign.root and assign.revision < vertex.revision:
-            self._report(self._all_asks(), assign.cause)
+            self.report(self._all_asks(), assign.cause)
 
     def refer(self, message: ToRoot) -> None:
         """A message for a root: to ours if we are none."""
-        turn, vertex = self._turn, self._vertex
+        turn, vertex = self.turn, self.vertex
         if isinstance(message, Grant):
-            vertex.root = self._me
+            vertex.root = self.me
             turn.save(vertex)
         elif vertex.first_seen is None or (vertex.alone and isinstance(message, Meet)):
             if isinstance(message, Join | Absorb):
                 turn.send(*declined(message))
             return
-        elif vertex.root != self._me:
+        elif vertex.root != self.me:
             turn.send(vertex.root, message)
             return
         root = Root(turn)
         root.take(message)
         self._close(root)
-        if isinstance(message, Grant) and message.seats[self._me].revision < vertex.revision:
-            self._report(self._all_asks(), message.cause)
+        if isinstance(message, Grant) and message.seats[self.me].revision < vertex.revision:
+            self.report(self._all_asks(), message.cause)
 
     def renew(self) -> None:
         """Judge everything again if the rules of the partition are new."""
-        vertex, rules, ruling = self._vertex, self._turn.rules, self._turn.ruling
+        vertex, rules, ruling = self.vertex, self.turn.rules, self.turn.ruling
         if vertex.rules >= ruling.number or vertex.first_seen is None:
             return
         vertex.rules = ruling.number
         cause = Cause(f"rules {ruling.number}", ruling.operator, ruling.said_at)
         asks = []
-        self._notice(cause)
+        self.notice(cause)
         for other, verdict in vertex.shown.items():
             if verdict.reason in LOCAL and isinstance(vertex.judge(other, rules), Bond):
                 self._announce(other, vertex.links[other].sights, cause)
-                asks.append(Ask(self._me, other))
-        self._report(asks, cause)
-        if vertex.root == self._me:
-            root = Root(self._turn)
+                asks.append(Ask(self.me, other))
+        self.report(asks, cause)
+        if vertex.root == self.me:
+            root = Root(self.turn)
             root.renew(cause)
             self._close(root)
 
     def _open(self, kind: str, time: int) -> tuple[list[Ask], bool]:
         """Seen at `time`; True when we are new or were never seen as early."""
-        asks = [] if self._vertex.first_seen is not None else self._all_asks()
-        news = self._vertex.see(kind, time)
+        asks = [] if self.vertex.first_seen is not None else self._all_asks()
+        news = self.vertex.see(kind, time)
         if news:
-            self._turn.save(self._vertex)
+            self.turn.save(self.vertex)
         return asks, news
 
     def _link(self, kind: str, other: Token, sights: Sights, cause: Cause) -> bool:
         """Take what a touch says of a link; True when it changes what we know."""
-        turn, vertex = self._turn, self._vertex
+        turn, vertex = self.turn, self.vertex
         known = len(vertex.links)
         link = vertex.keep(other, kind, sights, turn.rules)
         if len(vertex.links) > known:
             turn.effects.count("links")
         if link is not None and not link.see(sights):
             return False
-        self._notice(cause)
+        self.notice(cause)
         self._announce(other, sights, cause, kind)
         for how, seen in sights.items():
-            turn.effects.insert(LINKS, sight_row(self._me, vertex.kind, other, kind, how, seen))
+            turn.effects.insert(LINKS, sight_row(self.me, vertex.kind, other, kind, how, seen))
         return link is not None
 
     def _announce(self, other: Token, sights: Sights, cause: Cause, kind: str = "") -> None:
         """Tell the other end."""
-        vertex = self._vertex
+        vertex = self.vertex
         swapped = {(channel, b, a): seen for (channel, a, b), seen in sights.items()}
         link = vertex.links.get(other)
         believed, kind = (link.alone, link.kind) if link else (None, kind)
-        ours = (self._me, vertex.kind, swapped, vertex.root, vertex.alone)
-        self._turn.send(other, LinkMessage(kind, *ours, believed, vertex.rules, cause))
+        ours = (self.me, vertex.kind, swapped, vertex.root, vertex.alone)
+        self.turn.send(other, LinkMessage(kind, *ours, believed, vertex.rules, cause))
 
     def _alone(self, cause: Cause) -> Alone:
-        vertex = self._vertex
-        return Alone(self._me, vertex.alone, vertex.root, vertex.rules, cause)
+        vertex = self.vertex
+        return Alone(self.me, vertex.alone, vertex.root, vertex.rules, cause)
 
-    def _notice(self, cause: Cause) -> None:
+    def notice(self, cause: Cause) -> None:
         """Notice whether we are linked to too many, and tell all who are linked to us."""
-        turn, vertex = self._turn, self._vertex
+        turn, vertex = self.turn, self.vertex
         alone = vertex.why_alone(turn.rules)
         if alone == vertex.alone:
             return
@@ -229,28 +246,28 @@ class Identity:
 
     def _all_asks(self) -> list[Ask]:
         """Every link that joins, and every word that does."""
-        vertex = self._vertex
+        vertex = self.vertex
         if vertex.first_seen is None:
-            return [Ask(self._me, other) for other, word in vertex.words.items() if word.allow]
-        member, _ = vertex.weigh(self._turn.rules)
-        return [Ask(self._me, other) for other in member.neighbours()]
+            return [Ask(self.me, other) for other, word in vertex.words.items() if word.allow]
+        member, _ = vertex.weigh(self.turn.rules)
+        return [Ask(self.me, other) for other in member.neighbours()]
 
-    def _report(self, asks: list[Ask], cause: Cause) -> None:
+    def report(self, asks: list[Ask], cause: Cause) -> None:
         """Tell the root, which may be ourselves."""
-        vertex = self._vertex
+        vertex = self.vertex
         vertex.revision += 1
-        member, refused = vertex.weigh(self._turn.rules)
+        member, refused = vertex.weigh(self.turn.rules)
         self._show(refused)
-        self._turn.save(vertex)
-        report = Report(self._me, vertex.revision, member, asks, cause)
-        if vertex.root == self._me and not asks and Root.is_needless(self._turn, member):
-            become(self._turn, self._me, cause)
-        elif vertex.root == self._me:
-            root = Root(self._turn)
+        self.turn.save(vertex)
+        report = Report(self.me, vertex.revision, member, asks, cause)
+        if vertex.root == self.me and not asks and Root.is_needless(self.turn, member):
+            become(self.turn, self.me, cause)
+        elif vertex.root == self.me:
+            root = Root(self.turn)
             root.report(report)
             self._close(root)
         else:
-            self._turn.send(vertex.root, report)
+            self.turn.send(vertex.root, report)
 
     def _close(self, root: Root) -> None:
         root.close()
@@ -259,13 +276,13 @@ class Identity:
 
     def _show(self, refused: dict[Token, Verdict]) -> None:
         """Write the links that are refused now, and those that no longer are."""
-        turn, vertex = self._turn, self._vertex
+        turn, vertex = self.turn, self.vertex
         refused = refused | vertex.refused
         for other in vertex.shown.keys() | refused.keys():
             former, verdict = vertex.shown.get(other), refused.get(other)
             if former == verdict:
                 continue
             turn.effects.insert(REFUSED, refused_row(turn, other, verdict))
-            if verdict and (self._me < other or verdict.reason == Refused.SHARED):
+            if verdict and (self.me < other or verdict.reason == Refused.SHARED):
                 turn.effects.count("refused", verdict.reason)
         vertex.shown = refused

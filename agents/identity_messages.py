@@ -17,7 +17,7 @@ class Cause(msgspec.Struct, array_like=True, frozen=True):
     """Why something changed: for the audit of identity changes, and for its delay."""
 
     what: str
-    """`touchpoint <channel>/<event id>`, `denied`, `allowed`, `rules <number>`."""
+    """`touchpoint <channel>/<event id>`, `denied`, `allowed`, `rules <number>`, `erased`."""
     who: str
     """Channel of the touchpoint, or operator."""
     at: int
@@ -78,6 +78,20 @@ class Marked(msgspec.Struct, array_like=True, frozen=True, tag="marked"):
     """To an identity: an operator's word on you alone."""
 
     mark: Mark
+
+
+class Erase(msgspec.Struct, array_like=True, frozen=True, tag="erase"):
+    """To an identity: an operator wants what happened before `until` (ms) to be no more."""
+
+    mark: Mark
+    until: int
+
+
+class Forgotten(msgspec.Struct, array_like=True, frozen=True, tag="forgotten"):
+    """To a neighbour: `other` was erased, so forget your link."""
+
+    other: Token
+    cause: Cause
 
 
 class Alone(msgspec.Struct, array_like=True, frozen=True, tag="alone"):
@@ -187,6 +201,8 @@ IdentityMessage = (
     | Link
     | Said
     | Marked
+    | Erase
+    | Forgotten
     | Alone
     | Report
     | Meet

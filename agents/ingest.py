@@ -5,17 +5,13 @@ rules that hold at the time of a record say which of its identifiers are used. S
 replay sends again carries the same positions and is skipped by stitch.
 """
 
-import logging
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
+from touchstream.agents.heard import Heard, follow
 from touchstream.agents.identifiers import Identifiers, Reading, Tokens, tokens_of
 from touchstream.agents.identity_messages import Touch, encode
 from touchstream.agents.judgement import Refused
-from touchstream.agents.junk import rules_problem
-from touchstream.agents.operations import SetRules, decode_operation
-from touchstream.agents.rule_book import RuleBook
 from touchstream.agents.rules import UNIDENTIFIED, Rules
 from touchstream.agents.sentiment import Scorer, SentimentModel, load_model
 from touchstream.schemas import load_schema
@@ -24,7 +20,6 @@ from touchstream.streams.codec import TouchpointCodec
 from touchstream.streams.dead_letters import Reason
 from touchstream.streams.effects import Effects
 from touchstream.streams.errors import PoisonError
-from touchstream.streams.follower import Follower
 from touchstream.streams.records import Record
 from touchstream.streams.settings import Settings
 from touchstream.streams.state import State
@@ -33,13 +28,11 @@ from touchstream.streams.topics import (
     CHANNELS,
     DAY_MS,
     IDENTITY,
-    OPERATIONS,
     TOUCHPOINTS,
     touchpoint_topic,
 )
 from touchstream.streams.validation import check_values
 
-log = logging.getLogger(__name__)
 RULES_IN_USE = 2
 """Rules whose readings are remembered at a time: those before a change, and those after it."""
 COMMON = {
@@ -109,13 +102,13 @@ class Ingest:
         codec: TouchpointCodec,
         tokens: Tokens,
         settings: Settings,
-        rule_book: RuleBook | None = None,
+        heard: Heard | None = None,
         sentiment_model: SentimentModel | None = None,
     ) -> None:
-        """Without a rule book the default rules hold at all times; without a model no sentiment."""
+        """Under what operators said, or the default rules; without a model no sentiment."""
         self._codec = codec
         self._tokens = tokens
-        self._rule_book = rule_book or RuleBook()
+        self._heard = heard or Heard()
         self._scorer = Scorer(sentiment_model) if sentiment_model else None
         self._readers: list[Identifiers] = []
         self._past_ms = settings.horizon_past_days * DAY_MS
@@ -127,10 +120,21 @@ class Ingest:
         """Send the touch to its strongest identity."""
         channel = self._channels[record.topic]
         touchpoint = self._codec.decode(channel, record.value)
-        check_values(channel, touchpoint)
-        self._check_time(touchpoint["occurred_at"], record.timestamp_ms)
-        identifiers = self._identifiers(self._rule_book.at(record.timestamp_ms))
+        identifiers = self._identifiers(self._heard.rules.at(record.timestamp_ms))
         found, junk = find_identities(touchpoint, identifiers)
+        erased = self._erased(found, touchpoint, record)
+        try:
+            check_values(channel, touchpoint)
+            self._check_time(touchpoint["occurred_at"], record.timestamp_ms)
+        except PoisonError:
+            if not erased:
+                raise
+            found = []
+        if erased:
+            if not found or found[0] in erased:
+                effects.count("suppressed")
+                return
+            found = [each for each in found if each not in erased]
         if not found and not junk:
             raise PoisonError(Reason.MISSING_IDENTIFIER, "no identifier has a value")
         if not found:
@@ -156,6 +160,16 @@ class Ingest:
         identifiers = Identifiers(self._tokens, rules)
         self._readers = [identifiers, *self._readers[: RULES_IN_USE - 1]]
         return identifiers
+
+    def _erased(
+        self, found: list[Identity], touchpoint: dict[str, Any], record: Record
+    ) -> list[Identity]:
+        """Identities of which an operator erased what happened then."""
+        suppressions = self._heard.suppressions
+        if not suppressions:
+            return []
+        at = min(touchpoint["occurred_at"], record.timestamp_ms)
+        return [each for each in found if suppressions.hold(each[0].token, at)]
 
     def _unidentified(self, channel: str, event_id: str) -> Identity:
         token = self._tokens.unidentified(channel, event_id)
@@ -223,29 +237,13 @@ def refuse(touch: Touch, identity: bytes, left_out: Sequence[Identity], effects:
     )
 
 
-def hear(rule_book: RuleBook, record: Record) -> None:
-    """Take the rules that an operator set; what cannot be used is left out."""
-    try:
-        operation = decode_operation(record.value)
-    except PoisonError as error:
-        log.warning("operation skipped: offset=%d problem=%s", record.offset, error)
-        return
-    if not isinstance(operation, SetRules):
-        return
-    problem = rules_problem(operation.rules)
-    if problem:
-        log.warning("rules skipped: offset=%d problem=%s", record.offset, problem)
-    else:
-        rule_book.add(record.timestamp_ms, operation.rules)
-
-
 def attach(app: App) -> None:
     """Run ingest over all channels, under the rules that operators set."""
-    settings, rule_book = app.settings, RuleBook()
+    settings, heard = app.settings, Heard()
     model = load_model(settings.sentiment_model)
-    follower = Follower(settings, (OPERATIONS, 0), partial(hear, rule_book))
+    follower = follow(settings, heard)
     follower.start()
     app.on_stop(follower.stop)
     codec = TouchpointCodec.from_settings(settings)
-    ingest = Ingest(codec, tokens_of(settings), settings, rule_book, model)
+    ingest = Ingest(codec, tokens_of(settings), settings, heard, model)
     app.run(ingest, TOUCHPOINTS, stateful=False)

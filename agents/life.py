@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
-from touchstream.agents.activity import Change, Customer
+from touchstream.agents.activity import Change, Customer, has_arrived
 from touchstream.agents.course import Item, World, place_of, run
 from touchstream.agents.customer_messages import Arrive, CustomerMessage, Event, Move, Touched
 from touchstream.agents.ledger import Ledger
@@ -21,6 +21,9 @@ def must_reread(customer: Customer, message: CustomerMessage) -> bool:
         case Touched():
             return place_of((message.event_key, message.event)) <= here
         case Move():
+            leaves = has_arrived(customer, message.identity)
+            return leaves and bool(customer.identities[message.identity].events)
+        case Arrive() if customer.awaited.get(message.identity):
             activity = customer.identities.get(message.identity)
             return activity is not None and bool(activity.events)
         case Arrive():

@@ -37,7 +37,16 @@ class SetRules(msgspec.Struct, frozen=True, tag="rules", tag_field="operation"):
     note: str = ""
 
 
-Operation = SetWord | SetMark | SetRules
+class SetErased(msgspec.Struct, frozen=True, tag="erased", tag_field="operation"):
+    """Identities (tokens in hex) of one customer are erased, or may come `back` from here on."""
+
+    identities: list[str]
+    operator: str
+    note: str = ""
+    back: bool = False
+
+
+Operation = SetWord | SetMark | SetRules | SetErased
 
 encode_operation = msgspec.json.Encoder().encode
 _operation = msgspec.json.Decoder(Operation)

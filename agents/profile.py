@@ -4,7 +4,7 @@ An agent over one log keyed by customer. What a customer comes to is a pure func
 so what one customer subtracts after a move another one adds.
 """
 
-from touchstream.agents.activity import Customer, decode_customer_state, fold, take
+from touchstream.agents.activity import Change, Customer, decode_customer_state, fold, take
 from touchstream.agents.course import World
 from touchstream.agents.customer_messages import (
     CustomerMessage,
@@ -56,9 +56,12 @@ class Profile:
         if change.duplicate:
             effects.count("duplicates")
             return
-        customer.version += 1
+        customer.version = record.offset + 1
         customer.changed_at = record.timestamp_ms
-        state.put(key, customer)
+        is_gone = is_over(customer, change)
+        state.put(key, None if is_gone else customer)
+        if is_gone:
+            effects.insert(CUSTOMERS, customer_row(name, customer, self._world.rules))
         if before is None:
             ledger = go_on(customer, change, self._world)
         else:
@@ -74,10 +77,19 @@ class Profile:
     def project(self, partition: int, state: State, effects: Effects) -> None:
         """The customers and panes that changed."""
         for key, value in state.changed.items():
-            if key[:1] == VIEW:
+            if key[:1] == VIEW and value is not None:
                 effects.insert(CUSTOMERS, customer_row(key[1:], value, self._world.rules))
         for row in self._panes.flush(partition, state):
             effects.insert(PANES, row)
+
+
+def is_over(customer: Customer, change: Change) -> bool:
+    """Whether nothing of a customer needs to be kept.
+
+    What folded events came to is kept, should their identities come back; unless they were erased.
+    """
+    is_empty = not customer.identities and not customer.awaited
+    return is_empty and (change.erased or customer.base is None)
 
 
 def write_rows(name: Token, version: int, ledger: Ledger, effects: Effects) -> None:

@@ -5,12 +5,15 @@ An agent over one log keyed by identity. `identity.py` says what an identity doe
 """
 
 from touchstream.agents.evidence import decode_vertex
+from touchstream.agents.forgetting import erase, forget_if_let_go, forgotten
 from touchstream.agents.identity import Identity
 from touchstream.agents.identity_messages import (
     Absorb,
     Alone,
     Assign,
     Decline,
+    Erase,
+    Forgotten,
     Grant,
     IdentityMessage,
     Join,
@@ -98,12 +101,17 @@ class Stitch:
                 receiver.said(message)
             case Marked():
                 receiver.marked(message)
+            case Erase():
+                erase(receiver, message)
+            case Forgotten():
+                forgotten(receiver, message)
             case Alone():
                 receiver.alone(message)
             case Assign():
                 receiver.assign(message)
             case Report() | Meet() | Join() | Absorb() | Decline() | Grant():
                 receiver.refer(message)
+        forget_if_let_go(turn)
         vertex = turn.vertex
         if vertex and vertex.customer is not None and vertex.version != version:
             effects.upsert(IDENTITIES, identity, identity_row(identity, vertex))

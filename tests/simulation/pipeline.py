@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from touchstream.agents.course import World
+from touchstream.agents.heard import Heard
 from touchstream.agents.identifiers import tokens_of
 from touchstream.agents.ingest import Ingest
 from touchstream.agents.journey_rules import load_journey
@@ -101,9 +102,11 @@ class Pipeline:
         self.crash_rate = crash_rate
         self.crashes = 0
         tokens = tokens_of(SETTINGS)
-        ingest = Ingest(CODEC, tokens, SETTINGS)
+        self.heard = Heard()
+        """What operators said, as ingest and operate have heard it; `hear` tells them."""
+        ingest = Ingest(CODEC, tokens, SETTINGS, self.heard)
         self._stages: dict[str, tuple[Stage, bool]] = dict.fromkeys(TOUCHPOINTS, (ingest, False))
-        self._stages[OPERATIONS] = (Operate(), False)
+        self._stages[OPERATIONS] = (Operate(self.heard), False)
         self._stages[IDENTITY] = (Stitch(default_rules()), True)
         self._stages[CUSTOMER] = (profile(), True)
         self._sources = {topic: number for number, topic in enumerate(self._stages)}
@@ -112,6 +115,7 @@ class Pipeline:
         self._next: dict[Place, int] = {}
         self._committed: dict[Place, int] = {}
         self._unsaved: set[Place] = set()
+        self._said = 0
 
     def publish(self, channel: str, touchpoint: Mapping[str, Any]) -> None:
         self.publish_bytes(channel, CODEC.encode(channel, touchpoint))
@@ -122,6 +126,21 @@ class Pipeline:
 
     def operate(self, operation: Operation) -> None:
         self.log.extend(OPERATIONS, 0, [(None, encode_operation(operation), ())])
+
+    def hear(self) -> None:
+        """Let ingest and operate hear all that was said."""
+        for record in self.log.partitions[OPERATIONS, 0][self._said :]:
+            self.heard.take(record)
+            self._said += 1
+
+    async def state(self, topic: str) -> dict[bytes, bytes]:
+        """Durable state of the agent that reads a topic."""
+        found: dict[bytes, bytes] = {}
+        for place in [(topic, partition) for partition in range(self.partitions)]:
+            lane = self._lanes.get(place) or await self._take(place)
+            assert lane.changelog
+            found |= lane.changelog.image.values
+        return found
 
     async def drain(self) -> None:
         """Run random steps until every log is processed to its end, and all of it is durable."""

@@ -15,6 +15,7 @@ from touchstream.agents import activity
 from touchstream.agents.activity import Change, Customer, fold, take
 from touchstream.agents.course import Item
 from touchstream.agents.customer_messages import (
+    NOWHERE,
     Activity,
     Arrive,
     CustomerMessage,
@@ -38,12 +39,16 @@ def event(number: int, **fields: object) -> Event:
     return Event(1000 + number, **shown)  # type: ignore[arg-type]
 
 
-def touched(number: int, version: int = 1, identity: Token = ANN) -> Touched:
-    return Touched(identity, KIND, version, number, event(number))
+def touched(number: int, identity: Token = ANN) -> Touched:
+    return Touched(identity, KIND, number, event(number))
 
 
-def move(target: Token, version: int, identity: Token = ANN) -> Move:
-    return Move(identity, KIND, version, target)
+def came(identity: Token = ANN, *numbers: int) -> Arrive:
+    return Arrive(identity, Activity(KIND, {number: event(number) for number in numbers}))
+
+
+def move(target: Token, identity: Token = ANN) -> Move:
+    return Move(identity, target)
 
 
 def held(customer: Customer) -> dict[str, int]:
@@ -90,21 +95,19 @@ class Network:
 def history(rng: random.Random, identity: Token) -> Iterator[Sent]:
     """What the writer of one identity sends: touches, some twice, and moves to and fro."""
     names = [b"customer%d" % n for n in range(rng.choice((2, 3, 6)))]
-    here, version = rng.choice(names), 1
+    here = rng.choice(names)
+    yield here, came(identity)
     for number in range(rng.randrange(30)):
         there = rng.choice(names)
         if rng.random() < 0.3 and there != here:
-            version += 1
-            yield here, move(there, version, identity)
+            yield here, move(there, identity)
             here = there
         for _ in range(rng.choice((1, 1, 2))):
-            yield here, Touched(identity, KIND, version, number, event(number))
+            yield here, Touched(identity, KIND, number, event(number))
 
 
-def expected_after(sent: list[Sent]) -> tuple[Token, set[str]] | None:
-    """Customer at which an identity ends, and its events; None without events."""
-    if not sent:
-        return None
+def expected_after(sent: list[Sent]) -> tuple[Token, set[str]]:
+    """Customer at which an identity ends, and its events."""
     name, last = sent[-1]
     here = last.target if isinstance(last, Move) else name
     return here, {m.event.channel for _, m in sent if isinstance(m, Touched)}
@@ -127,10 +130,11 @@ def test_every_event_counts_once_at_the_last_customer_of_its_identity(
         network.drain()
     expected: defaultdict[Token, Counter[str]] = defaultdict(Counter)
     for identity in identities:
-        if end := expected_after(sent[identity]):
-            expected[end[0]].update(end[1])
+        here, events = expected_after(sent[identity])
+        expected[here].update(events)
     for name, customer in network.customers.items():
         assert held(customer) == expected[name], name
+        assert customer.awaited == {}
 
 
 @settings(max_examples=100, deadline=None)
@@ -144,7 +148,7 @@ def test_every_event_contributes_once_however_often_it_moved(seed: int, recent: 
     with patch.object(activity, "RECENT_EVENTS", recent):
         network.drain()
     assert set(network.contributed.values()) <= {0, 1}
-    assert +network.contributed == Counter({*(expected_after(sent) or (b"", set()))[1]})
+    assert +network.contributed == Counter({*expected_after(sent)[1]})
 
 
 def customer(*messages: CustomerMessage) -> Customer:
@@ -171,7 +175,7 @@ def test_duplicate_of_a_recent_event_is_recognised() -> None:
 
 def test_duplicate_of_a_folded_event_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(activity, "RECENT_EVENTS", 2)
-    found = customer(*map(touched, range(5)))
+    found = customer(came(), *map(touched, range(5)))
     assert all(take(found, touched(number)).duplicate for number in range(5))
     assert held(found) == {f"e{number}": 1 for number in range(5)}
 
@@ -180,16 +184,16 @@ def test_duplicate_of_an_event_folded_elsewhere_is_recognised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(activity, "RECENT_EVENTS", 2)
-    arrival = sent_on(take(customer(*map(touched, range(5))), move(B, 2)))
-    assert take(customer(arrival), touched(0, version=2)).duplicate
+    arrival = sent_on(take(customer(came(), *map(touched, range(5))), move(B)))
+    assert take(customer(arrival), touched(0)).duplicate
 
 
 def test_duplicate_of_an_event_folded_before_a_join_is_recognised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(activity, "RECENT_EVENTS", 2)
-    arrival = sent_on(take(customer(*map(touched, range(5))), move(B, 2)))
-    assert take(customer(touched(9, version=2), arrival), touched(0, version=2)).duplicate
+    arrival = sent_on(take(customer(came(), *map(touched, range(5))), move(B)))
+    assert take(customer(touched(9), arrival), touched(0)).duplicate
 
 
 def test_event_key_of_another_identity_is_no_duplicate() -> None:
@@ -198,47 +202,54 @@ def test_event_key_of_another_identity_is_no_duplicate() -> None:
 
 
 def test_move_takes_the_activity_out_and_sends_it_on() -> None:
-    found = customer(touched(1), touched(2))
-    change = take(found, move(B, 2))
+    found = customer(came(), touched(1), touched(2))
+    change = take(found, move(B))
     assert change.removed == [(1, event(1)), (2, event(2))]
     expected = Activity(KIND, {1: event(1), 2: event(2)})
-    assert change.onward == (B, Arrive(ANN, 2, expected))
+    assert change.onward == (B, Arrive(ANN, expected))
     assert found.identities == {}
 
 
 def test_move_leaves_other_identities_behind() -> None:
-    found = customer(touched(1), touched(2, identity=b"bob"), move(B, 2))
+    found = customer(came(), touched(1), touched(2, identity=b"bob"), move(B))
     assert held(found) == {"e2": 1}
 
 
-def test_move_of_an_unknown_identity_sends_an_empty_activity() -> None:
-    assert take(Customer(), move(B, 2)).onward == (B, Arrive(ANN, 2, Activity(KIND)))
+def test_move_waits_for_the_arrival() -> None:
+    found = customer(move(B))
+    assert take(found, came(ANN, 1)) == Change(onward=(B, came(ANN, 1)))
+    assert (found.identities, found.awaited) == ({}, {})
 
 
-def test_straggler_is_forwarded() -> None:
-    straggler = touched(3, version=1)
-    assert take(customer(move(B, 2)), straggler) == Change(onward=(B, straggler))
+def test_touch_that_overtook_its_arrival_leaves_with_it() -> None:
+    found = customer(touched(2))
+    assert take(found, move(B)) == Change()
+    change = take(found, came(ANN, 1))
+    assert change == Change(removed=[(2, event(2))], onward=(B, came(ANN, 2, 1)))
 
 
-def test_touch_of_the_version_that_moved_back_is_taken_before_the_arrival() -> None:
-    found = customer(move(B, 2))
-    assert take(found, touched(3, version=2)).added == [(3, event(3))]
+def test_arrivals_leave_in_the_order_of_the_moves() -> None:
+    found = customer(move(B), move(C))
+    assert take(found, came(ANN, 1)).onward == (B, came(ANN, 1))
+    assert take(found, came(ANN, 1)).onward == (C, came(ANN, 1))
+    assert take(found, came(ANN, 1)).added == [(1, event(1))]
 
 
-def test_late_arrival_is_forwarded_with_the_version_of_the_forward() -> None:
-    found = customer(move(B, 4))
-    arrival = Activity(KIND, {1: event(1)})
-    assert take(found, Arrive(ANN, 3, arrival)).onward == (B, Arrive(ANN, 4, arrival))
+def test_activity_that_moves_nowhere_is_thrown_away() -> None:
+    found = customer(came(), touched(1), touched(2, identity=b"bob"))
+    assert take(found, move(NOWHERE)) == Change(removed=[(1, event(1))], erased=True)
+    assert held(found) == {"e2": 1}
 
 
-def test_arrival_ends_the_forward() -> None:
-    found = customer(move(B, 2), Arrive(ANN, 3, Activity(KIND)))
-    assert found.forwards == {}
+def test_activity_that_comes_after_it_moved_nowhere_is_thrown_away() -> None:
+    found = customer(touched(1), move(NOWHERE))
+    assert take(found, came(ANN, 2)) == Change(removed=[(1, event(1))], erased=True)
+    assert (found.identities, found.awaited) == ({}, {})
 
 
 def test_arrival_joins_what_is_there_as_a_union() -> None:
-    found = customer(touched(1, version=2), touched(2, version=2))
-    change = take(found, Arrive(ANN, 2, Activity(KIND, {2: event(2), 3: event(3)})))
+    found = customer(touched(1), touched(2))
+    change = take(found, came(ANN, 2, 3))
     assert change.added == [(3, event(3))]
     assert held(found) == {"e1": 1, "e2": 1, "e3": 1}
 
@@ -246,7 +257,7 @@ def test_arrival_joins_what_is_there_as_a_union() -> None:
 def test_older_half_is_folded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(activity, "RECENT_EVENTS", 4)
     numbers = (4, 0, 3, 1, 2)
-    found = customer(*(Touched(ANN, KIND, 1, 100 - n, event(n)) for n in numbers))
+    found = customer(came(), *(Touched(ANN, KIND, 100 - n, event(n)) for n in numbers))
     kept = found.identities[ANN]
     assert (sorted(kept.events), kept.folded_keys) == ([96, 97, 98], {99, 100})
     assert held(found) == {f"e{number}": 1 for number in numbers}
@@ -258,7 +269,7 @@ def test_older_events_of_other_identities_are_folded_along(
     """What is kept of a customer is its latest events, whosever they are."""
     monkeypatch.setattr(activity, "RECENT_EVENTS", 4)
     bobs = [touched(number, identity=b"bob") for number in (0, 9)]
-    found = customer(*bobs, *map(touched, range(1, 6)))
+    found = customer(came(), came(b"bob"), *bobs, *map(touched, range(1, 6)))
     assert sorted(key for key, _ in found.events()) == [3, 4, 5, 9]
     assert found.identities[b"bob"].folded_keys == {0}
 
@@ -266,7 +277,7 @@ def test_older_events_of_other_identities_are_folded_along(
 def test_number_of_remembered_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(activity, "RECENT_EVENTS", 1)
     monkeypatch.setattr(activity, "FOLDED_KEYS", 3)
-    found = customer(*map(touched, range(20)))
+    found = customer(came(), *map(touched, range(20)))
     assert len(found.identities[ANN].folded_keys) == 3
     assert held(found) == {f"e{number}": 1 for number in range(20)}
 
@@ -275,8 +286,8 @@ def test_event_folded_elsewhere_counts_once_when_its_duplicate_came_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(activity, "RECENT_EVENTS", 2)
-    arrival = sent_on(take(customer(*map(touched, range(5))), move(B, 2)))
-    later = customer(touched(0, version=2))
+    arrival = sent_on(take(customer(came(), *map(touched, range(5))), move(B)))
+    later = customer(touched(0))
     assert take(later, arrival).removed == [(0, event(0))]
     assert held(later) == {f"e{number}": 1 for number in range(5)}
 
@@ -285,10 +296,10 @@ def test_event_folded_elsewhere_counts_once_when_its_duplicate_came_first(
 def test_kept_totals_are_those_of_the_activities(seed: int) -> None:
     rng = random.Random(seed)
     found = customer(*(touched(n) for n in rng.sample(range(9), 5)))
-    bob = customer(*(touched(n, identity=b"bob") for n in range(4)))
-    take(found, sent_on(take(bob, move(b"found", 2, identity=b"bob"))))
+    bob = customer(came(b"bob"), *(touched(n, identity=b"bob") for n in range(4)))
+    take(found, sent_on(take(bob, move(b"found", identity=b"bob"))))
     assert held(bob) == {}
-    take(found, touched(rng.randrange(9), version=3))
+    take(found, touched(rng.randrange(9)))
     assert sum(held(found).values()) in (9, 10)
 
 
@@ -322,7 +333,7 @@ def joined(one: Totals, other: Totals) -> Totals:
 @given(LIVES, st.integers(1, 6))
 def test_folding_keeps_the_totals(items: list[Item], recent: int) -> None:
     with patch.object(activity, "RECENT_EVENTS", recent):
-        folded = customer(*(Touched(ANN, KIND, 1, *item) for item in items))
+        folded = customer(came(), *(Touched(ANN, KIND, *item) for item in items))
     assert len(folded.events()) <= recent
     assert folded.totals == totals_over(items)
     assert totals_of([*folded.identities.values()]) == totals_over(items)

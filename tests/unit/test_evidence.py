@@ -138,8 +138,6 @@ def mark(number: int, reason: Refused | None) -> Mark:
         (links(2) | {A: Link("email", SEEN, Refused.SHARED)}, None, Refused.SHARED),
         # an operator's word comes first
         (links(0), mark(1, Refused.SHARED), Refused.SHARED),
-        (links(0), mark(1, Refused.ERASED), Refused.ERASED),
-        (links(3), mark(1, Refused.ERASED), Refused.ERASED),
         (links(0), mark(1, None), None),
         (links(3), mark(1, None), Refused.SHARED),
     ],
@@ -152,6 +150,12 @@ def test_why_an_identity_links_no_one(
     assert me.why_alone(RULES) == expected
 
 
+def test_an_identity_that_is_to_be_forgotten_links_no_one() -> None:
+    me = vertex(links=links(3))
+    me.going = mark(1, Refused.ERASED)
+    assert me.why_alone(RULES) == Refused.ERASED
+
+
 @pytest.mark.parametrize(
     ("known", "taken", "expected"),
     [
@@ -160,13 +164,9 @@ def test_why_an_identity_links_no_one(
         (mark(1, None), mark(2, Refused.ERASED), True),
         (mark(2, None), mark(1, Refused.SHARED), False),
         (mark(2, Refused.SHARED), mark(2, Refused.SHARED), False),
-        (mark(1, Refused.ERASED), mark(2, None), False),
-        (mark(1, Refused.ERASED), mark(2, Refused.SHARED), False),
     ],
 )
-def test_of_marks_the_latest_counts_but_erasure_is_for_good(
-    known: Mark | None, taken: Mark, expected: bool
-) -> None:
+def test_of_marks_the_latest_counts(known: Mark | None, taken: Mark, expected: bool) -> None:
     me = vertex()
     me.mark = known
     assert me.take(taken) == expected

@@ -6,12 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from touchstream.agents.heard import Heard
 from touchstream.agents.identifiers import Identifiers, tokens_of
 from touchstream.agents.identity_messages import Touch, decode_identity
-from touchstream.agents.ingest import Ingest, channel_fields, find_identities, handling_ms, hear
+from touchstream.agents.ingest import Ingest, channel_fields, find_identities, handling_ms
 from touchstream.agents.judgement import Refused
 from touchstream.agents.operations import SetRules, SetWord, encode_operation
-from touchstream.agents.rule_book import LEAD_MS, RuleBook
+from touchstream.agents.rule_book import LEAD_MS
 from touchstream.agents.rules import UNIDENTIFIED, Kind, Rules
 from touchstream.agents.rules_file import default_rules
 from touchstream.streams.alerts import decode_alert
@@ -71,9 +72,9 @@ def ingest(*records: Record, by: Ingest = INGEST) -> Outcome:
 
 def ruled_by(rules: Rules, since_ms: int = 0) -> Ingest:
     """Ingest with rules that hold since a time."""
-    book = RuleBook()
-    book.add(since_ms - LEAD_MS, rules)
-    return Ingest(CODEC, TOKENS, SETTINGS, book)
+    operators = Heard()
+    operators.rules.add(since_ms - LEAD_MS, rules)
+    return Ingest(CODEC, TOKENS, SETTINGS, operators)
 
 
 def touch_in(message: Message) -> Touch:
@@ -450,11 +451,13 @@ def test_rules_are_those_of_the_time_of_the_record(since_ms: int, kind: str) -> 
 
 
 def test_rules_may_change_to_and_fro_within_a_chunk() -> None:
-    book = RuleBook()
-    by = Ingest(CODEC, TOKENS, SETTINGS, book)
+    operators = Heard()
+    by = Ingest(CODEC, TOKENS, SETTINGS, operators)
     value = encoded("web", identifiers=[identifier("anonymous_id", "a-1"), ANN])
     for number in range(1, 4):
-        book.add(NOW_MS + number - LEAD_MS, STRONG_COOKIES if number % 2 else default_rules())
+        operators.rules.add(
+            NOW_MS + number - LEAD_MS, STRONG_COOKIES if number % 2 else default_rules()
+        )
     records = [record("web", value)._replace(timestamp_ms=NOW_MS + n) for n in (0, 1, 2, 3, 1, 0)]
     kinds = [touch_in(message).kind for message in ingest(*records, by=by).messages]
     cookie = "anonymous_id"
@@ -467,9 +470,9 @@ SLOW = msgspec.structs.replace(default_rules(), other=Kind(0, junk_patterns=("(a
 
 def heard(value: bytes | None) -> Rules:
     """The rules that hold after an operation."""
-    book = RuleBook()
-    hear(book, Record(OPERATIONS, 0, 3, NOW_MS, None, value))
-    return book.at(NOW_MS + LEAD_MS)
+    operators = Heard()
+    operators.take(Record(OPERATIONS, 0, 3, NOW_MS, None, value))
+    return operators.rules.at(NOW_MS + LEAD_MS)
 
 
 def said(rules: Rules) -> bytes:

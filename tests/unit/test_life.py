@@ -34,7 +34,7 @@ def event(at: int, channel: str = "web") -> Event:
 
 
 def touched(at: int, key: int = 7, channel: str = "web", identity: bytes = ANN) -> Touched:
-    return Touched(identity, "email", 1, key, event(at, channel))
+    return Touched(identity, "email", key, event(at, channel))
 
 
 def customer(*messages: CustomerMessage) -> Customer:
@@ -46,7 +46,7 @@ def customer(*messages: CustomerMessage) -> Customer:
 
 
 def arrival(*times: int, identity: bytes = ANN, **folded: Any) -> Arrive:
-    return Arrive(identity, 3, Activity("email", {at: event(at) for at in times}, **folded))
+    return Arrive(identity, Activity("email", {at: event(at) for at in times}, **folded))
 
 
 FOLDED: dict[str, Any] = {"folded": Totals({"web": 1}), "folded_keys": {99}}
@@ -63,8 +63,8 @@ FOLDED: dict[str, Any] = {"folded": Totals({"web": 1}), "folded_keys": {99}}
         (touched(100, 9, "chat"), True),
         (touched(100, 1, "zebra"), False),
         (touched(99, identity=BOB), True),
-        (Move(ANN, "email", 2, BOB), True),
-        (Move(BOB, "email", 2, ANN), False),
+        (Move(ANN, BOB), True),
+        (Move(BOB, ANN), False),
         (arrival(101, 102), False),
         (arrival(99, 102), True),
         (arrival(), False),
@@ -76,12 +76,12 @@ def test_course_is_read_again_when_something_may_change_in_it(
     message: CustomerMessage, reread: bool
 ) -> None:
     """Of a customer that was last seen at 100 on the web, by the touchpoint with key 7."""
-    assert must_reread(customer(touched(50, 5), touched(100, 7)), message) is reread
+    assert must_reread(customer(arrival(), touched(50, 5), touched(100, 7)), message) is reread
 
 
 def test_identity_without_events_leaves_without_a_reread() -> None:
-    found = customer(touched(100), Arrive(BOB, 1, Activity("email")))
-    assert not must_reread(found, Move(BOB, "email", 2, ANN))
+    found = customer(touched(100), Arrive(BOB, Activity("email")))
+    assert not must_reread(found, Move(BOB, ANN))
 
 
 def test_first_touchpoint_of_a_customer_needs_no_reread() -> None:

@@ -29,11 +29,11 @@ ANN, BOB = b"n" * 16, b"o" * 16
 STAGE = profile()
 
 
-def said(published: Published, identity: Token = ANN, version: int = 1) -> Touched:
+def said(published: Published, identity: Token = ANN) -> Touched:
     channel, touchpoint = published
     event = event_of(touch_of(channel, {"properties": {}, **touchpoint}))
     key = event_key(channel, touchpoint["event_id"])
-    return Touched(identity, "email", version, key, event)
+    return Touched(identity, "email", key, event)
 
 
 def alerts(*messages: CustomerMessage, customer: Token = ME) -> list[Alert]:
@@ -128,16 +128,9 @@ def test_alert_of_an_answer_is_the_same_at_whichever_customer() -> None:
     assert one.alert_id == other.alert_id
 
 
-@pytest.mark.parametrize("known", [(), (answer(5, "nps", 10),)], ids=["alone", "before another"])
-def test_answer_that_is_sent_on_raises_no_alert(known: tuple[Published, ...]) -> None:
-    stays = [said(each, BOB) for each in known]
-    gone = Move(ANN, "email", 2, OTHER)
-    assert alerts(*stays, gone, said(answer(0, "nps", 3), version=1)) == []
-
-
 def test_answers_that_arrive_with_their_identity_raise_no_alert_again() -> None:
     message = said(answer(0, "nps", 3))
-    arrival = Arrive(ANN, 2, Activity("email", {message.event_key: message.event}))
+    arrival = Arrive(ANN, Activity("email", {message.event_key: message.event}))
     assert alerts(arrival) == []
 
 
@@ -179,7 +172,7 @@ def test_late_solution_of_an_issue_that_came_back_raises_an_alert() -> None:
 
 def test_contact_of_another_identity_reopens_the_issue_when_both_become_one() -> None:
     message = said(chat(3, topic="bill"), BOB)
-    arrival = Arrive(BOB, 2, Activity("email", {message.event_key: message.event}))
+    arrival = Arrive(BOB, Activity("email", {message.event_key: message.event}))
     (alert,) = alerts(said(SOLVED), arrival)
     assert (alert.kind, alert.evidence["solved_at"]) == ("issue_reopened", str(at(0, 12)))
 
@@ -187,7 +180,7 @@ def test_contact_of_another_identity_reopens_the_issue_when_both_become_one() ->
 def test_identity_that_goes_reopens_nothing() -> None:
     stays = said(SOLVED)
     goes = said(chat(3, topic="bill"), BOB)
-    found = alerts(stays, goes, Move(BOB, "email", 2, OTHER))
+    found = alerts(stays, Arrive(BOB, Activity("email")), goes, Move(BOB, OTHER))
     assert [alert.kind for alert in found] == ["issue_reopened"]
 
 
