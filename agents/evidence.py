@@ -86,6 +86,12 @@ class Vertex(msgspec.Struct, array_like=True):
         self.version += 1
         return True
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing is known of it but that it was erased."""
+        known = self.links or self.words or self.refused or self.shown or self.mark or self.going
+        return not known and self.first_seen is None and self.customer is None
+
     def forgets(self, at: int) -> bool:
         """Whether what happened at `at` (ms) was erased."""
         return self.going is not None or at < self.erased

@@ -6,20 +6,28 @@ exists now, because a topic that is created again starts over. On taking the par
 claims it with a higher epoch, and each of its batches must land right after the one before. A gap
 means another writer: with a lower epoch its records are repaired over, with a higher one the
 partition is lost. Records of an epoch below a claim before them are ignored on reading. A writer
-whose append failed must take the partition anew before it goes on.
+whose append failed must take the partition anew before it goes on. A key that is removed gets a
+tombstone, so that Kafka forgets it.
 """
 
 from collections.abc import Mapping
 from struct import Struct
 
 from touchstream.streams.errors import OwnershipLost
-from touchstream.streams.log import Entry, Log
+from touchstream.streams.log import VALUE, Entry, Log
 from touchstream.streams.records import Record
 
 CLAIM = b"\x00claim"
 MARKER = b"\x00applied"
 _EPOCH = Struct(">I")
 _APPLIED = Struct(">Qq")
+
+
+def state_of(key: bytes | None, value: bytes | None) -> tuple[bytes, bytes] | None:
+    """Key and value of state in a record of a changelog; None for what is no state."""
+    if key is None or key in (CLAIM, MARKER):
+        return None
+    return key, (value or b"")[_EPOCH.size :]
 
 
 class Image:
@@ -131,6 +139,9 @@ class Changelog:
 
     def _entries(self, changes: Mapping[bytes, bytes], applied: int) -> list[Entry]:
         epoch = _EPOCH.pack(self._epoch)
-        entries: list[Entry] = [(key, epoch + value, ()) for key, value in changes.items()]
+        entries: list[Entry] = [
+            (key, epoch + value, ()) if value else (key, None, ((VALUE, epoch),))
+            for key, value in changes.items()
+        ]
         entries.append((MARKER, epoch + _APPLIED.pack(self.image.source, applied), ()))
         return entries

@@ -105,6 +105,16 @@ class IdentityStore:
         identity, kind, customer_id = rows[0]
         return Found(identity, kind, customer_id, by_customer)
 
+    def customer_of(self, token: str) -> str | None:
+        """Customer of an identity; None when it is not known."""
+        rows = self._rows(f"{_IDENTITIES} WHERE identity = %(token)s", token=token)
+        return str(rows[0][3]) if rows else None
+
+    def members(self, customer_id: str) -> list[tuple[str, str]]:
+        """Kind and token of every identity of a customer."""
+        sql = "SELECT kind, identity FROM identities WHERE customer_id = %(who)s ORDER BY ALL"
+        return self._rows(sql, who=customer_id)
+
     def identities(self, tokens: Collection[str]) -> Iterator[IdentityRow]:
         """Those of the identities that are known."""
         return self._by_token(f"{_IDENTITIES} WHERE identity IN %(tokens)s", tokens)

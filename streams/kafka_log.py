@@ -13,7 +13,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Top
 
 from touchstream.streams.errors import TransientError
 from touchstream.streams.kafka_config import aiokafka_config, kafka_config
-from touchstream.streams.log import Entry
+from touchstream.streams.log import Entry, value_of
 from touchstream.streams.records import Record
 from touchstream.streams.settings import Settings
 from touchstream.streams.topics import BATCH_BYTES
@@ -122,4 +122,8 @@ def _record(topic: str, message: Message) -> Record:
     partition: Any = message.partition()
     offset: Any = message.offset()
     at_ms = message.timestamp()[1]
-    return Record(topic, partition, offset, at_ms, message.key(), message.value())
+    value = message.value()
+    if value is None:
+        headers: Any = message.headers() or []
+        value = value_of(value, headers)
+    return Record(topic, partition, offset, at_ms, message.key(), value)

@@ -8,6 +8,14 @@ from touchstream.streams.table import Row, Table
 
 Entry = tuple[bytes | None, bytes | None, Headers]
 """Key, value and headers of a record to append."""
+VALUE = "value"
+"""Header of a tombstone: what it is to be read as. Without a value a record, and what its key had
+before, goes when Kafka compacts the topic; this says meanwhile who wrote it."""
+
+
+def value_of(value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> bytes | None:
+    """Value that a record is read as."""
+    return value if value is not None else dict(headers).get(VALUE)
 
 
 class Log(Protocol):
@@ -17,7 +25,10 @@ class Log(Protocol):
         """Append one record batch, whole or not at all; returns the offset of its first record."""
 
     async def read(self, topic: str, partition: int, start: int) -> Iterable[Record]:
-        """Read every record from offset `start` to the end of the partition."""
+        """Read every record from offset `start` to the end of the partition.
+
+        A tombstone is read as its header `VALUE` says.
+        """
 
 
 class Sink(Protocol):

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from touchstream.streams.log import Entry
+from touchstream.streams.log import Entry, value_of
 from touchstream.streams.records import Headers, Record
 from touchstream.streams.table import Row, Table
 
@@ -32,7 +32,11 @@ class MemoryLog:
 
     async def read(self, topic: str, partition: int, start: int) -> Iterable[Record]:
         """Read from `start` to the end as it is now."""
-        return self.partitions[topic, partition][start:]
+        return [self._read(record) for record in self.partitions[topic, partition][start:]]
+
+    def _read(self, record: Record) -> Record:
+        headers = self.headers.get((record.topic, record.partition, record.offset), ())
+        return record._replace(value=value_of(record.value, headers))
 
 
 class MemorySink:
