@@ -13,6 +13,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError, ProgrammingError
 
+from touchstream.streams.cluster_sql import SESSION_SETTINGS
 from touchstream.streams.errors import ConfigurationError, TouchstreamError, TransientError
 from touchstream.streams.settings import PREFIX, Settings
 
@@ -30,13 +31,14 @@ ENCODING_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, Valu
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-def connect(settings: Settings, **options: Any) -> Client:
+def connect(settings: Settings, /, **options: Any) -> Client:
     """Open a client on the configured database; `options` go to clickhouse-connect.
 
     No session id: a client then survives a lost connection and may be used for parallel queries.
     `async_insert=0` because our inserts are batched already and must be stored when they return.
     """
-    server_settings = {"async_insert": 0, **options.pop("settings", {})}
+    on_cluster = SESSION_SETTINGS if settings.clickhouse_cluster else {}
+    server_settings = {"async_insert": 0, **on_cluster, **options.pop("settings", {})}
     arguments = {
         **_address(settings),
         "settings": server_settings,

@@ -140,7 +140,9 @@ def _write(client: Client, wanted: Definitions) -> None:
     if [tuple(row) for row in stored] == wanted.rows:
         return
     # Before deleting what is gone, so that readers never see an empty catalogue.
-    client.insert(wanted.table, wanted.rows, column_names=wanted.columns)
+    # A replicated table would take a catalogue that was there before for a repeated insert.
+    again = {"insert_deduplicate": 0}
+    client.insert(wanted.table, wanted.rows, column_names=wanted.columns, settings=again)
     names = [row[0] for row in wanted.rows]
     client.command(f"DELETE FROM {wanted.table} WHERE name NOT IN %s", parameters=[names])
 

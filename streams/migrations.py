@@ -7,12 +7,16 @@ One runner at a time: creating a table is atomic in ClickHouse, so the runner ho
 `schema_migrations_lock` and drops it at the end; others wait. A lock older than 15 minutes belongs
 to a runner that died and is taken over; if two waiters take it over at once both go on, which
 repeatable statements make harmless. Without Keeper ClickHouse offers no stricter lock.
+
+On a cluster the same files are rendered by `cluster_sql`, and a statement is done when every server
+has done it. All servers carry out ON CLUSTER in one order, so there, too, one runner gets the lock.
+At the end the servers are compared: a table or column that one of them lacks is an error.
 """
 
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -22,11 +26,16 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 
 from touchstream.streams.catalogue import load_catalogue
 from touchstream.streams.clickhouse import connect, explain
+from touchstream.streams.cluster_sql import MIGRATION_SETTINGS, Cluster, for_cluster
 from touchstream.streams.definitions import write_definitions
 from touchstream.streams.errors import ConfigurationError, TransientError
-from touchstream.streams.settings import Settings
+from touchstream.streams.settings import PREFIX, Settings
 
 LEDGER = "schema_migrations"
+CREATE_LEDGER = (
+    f"CREATE TABLE IF NOT EXISTS {LEDGER} (number UInt32, name String, checksum String,"
+    " applied_at DateTime64(3, 'UTC')) ENGINE = ReplacingMergeTree ORDER BY number"
+)
 LOCK = "schema_migrations_lock"
 LOCK_WAIT_SECONDS = 60.0
 LOCK_STALE_SECONDS = 900
@@ -58,7 +67,8 @@ class Applied:
     number: int
     name: str
     checksum: str
-    statements: int
+    statements: tuple[str, ...]
+    """As they were run, or would be."""
 
 
 def migrate(
@@ -70,14 +80,26 @@ def migrate(
 ) -> list[Applied]:
     """Bring the database up to date and return what was applied, or would be if `dry_run`."""
     shipped = shipped_migrations() if migrations is None else migrations
-    client = connect(settings, database="default", dedicated_pool=True)
-    try:
+    with migrating(settings) as client:
+        pending = _pending(client, settings, shipped)
         if dry_run:
-            return [_applied(each, settings) for each in _pending(client, settings, shipped)]
-        client.command(f"CREATE DATABASE IF NOT EXISTS {settings.clickhouse_database}")
+            return [_applied(each, settings) for each in pending]
+        client.command(create_database(settings))
         client.database = settings.clickhouse_database
-        with _lock(client, sleep):
-            return _apply_pending(client, settings, shipped)
+        with _lock(client, cluster_clause(settings), sleep):
+            applied = _apply_pending(client, settings, shipped)
+            if cluster := cluster_of(settings):
+                _compare_servers(client, cluster)
+        return applied
+
+
+@contextmanager
+def migrating(settings: Settings) -> Iterator[Client]:
+    """A client for DDL, in no database of ours yet; its errors are ours inside, too."""
+    options = MIGRATION_SETTINGS if settings.clickhouse_cluster else {}
+    client = connect(settings, database="default", dedicated_pool=True, settings=options)
+    try:
+        yield client
     except ClickHouseError as error:
         raise _failure(error, settings) from error
     finally:
@@ -114,19 +136,39 @@ def split_statements(text: str) -> list[str]:
 
 
 def render(migration: Migration, settings: Settings) -> list[str]:
-    """Turn a file into the statements to run.
+    """Turn a file into the statements to run, on a single server or on a cluster."""
+    text = migration.text.replace("{database}", settings.clickhouse_database)
+    return rendered(split_statements(text), settings)
 
-    The seam for clusters: engines and ON CLUSTER clauses are to be substituted here and nowhere
-    else, so that the checksum stays that of the shipped file.
-    """
-    return split_statements(migration.text.replace("{database}", settings.clickhouse_database))
+
+def rendered(statements: Iterable[str], settings: Settings) -> list[str]:
+    """The statements to run for statements that are meant for a single server."""
+    cluster = cluster_of(settings)
+    if cluster is None:
+        return list(statements)
+    return [each for statement in statements for each in for_cluster(statement, cluster)]
+
+
+def cluster_of(settings: Settings) -> Cluster | None:
+    """The cluster of the settings, if there is one."""
+    name = settings.clickhouse_cluster
+    return Cluster(name, settings.clickhouse_database) if name else None
+
+
+def cluster_clause(settings: Settings) -> str:
+    """The clause behind a name that makes DDL run on every server; empty on a single one."""
+    cluster = cluster_of(settings)
+    return f" {cluster.clause}" if cluster else ""
+
+
+def create_database(settings: Settings) -> str:
+    """The statement before all others."""
+    return f"CREATE DATABASE IF NOT EXISTS {settings.clickhouse_database}{cluster_clause(settings)}"
 
 
 def _apply_pending(client: Client, settings: Settings, shipped: list[Migration]) -> list[Applied]:
-    client.command(
-        f"CREATE TABLE IF NOT EXISTS {LEDGER} (number UInt32, name String, checksum String,"
-        " applied_at DateTime64(3, 'UTC')) ENGINE = ReplacingMergeTree ORDER BY number"
-    )
+    for statement in rendered([CREATE_LEDGER], settings):
+        client.command(statement)
     applied = []
     for migration in _pending(client, settings, shipped):
         for statement in render(migration, settings):
@@ -144,7 +186,7 @@ def _pending(client: Client, settings: Settings, shipped: list[Migration]) -> li
     """Return what the ledger does not have; refuse files that changed after they were applied."""
     ledger = f"{settings.clickhouse_database}.{LEDGER}"
     known: dict[int, str] = {}
-    if client.command(f"EXISTS TABLE {ledger}"):
+    if _has_ledger(client, settings):
         rows = client.query(f"SELECT number, checksum FROM {ledger} FINAL").result_rows
         known = {int(row[0]): str(row[1]) for row in rows}
     for migration in shipped:
@@ -157,33 +199,63 @@ def _pending(client: Client, settings: Settings, shipped: list[Migration]) -> li
     return [migration for migration in shipped if migration.number not in known]
 
 
+def _has_ledger(client: Client, settings: Settings) -> bool:
+    """Refuse a database of the other kind: its tables would stay as they are, unnoticed."""
+    database = settings.clickhouse_database
+    sql = "SELECT engine FROM system.tables WHERE database = %s AND name = %s"
+    engines = client.query(sql, parameters=[database, LEDGER]).result_rows
+    if not engines:
+        return False
+    if str(engines[0][0]).startswith("Replicated") != bool(settings.clickhouse_cluster):
+        kind = "a single server" if settings.clickhouse_cluster else "a cluster"
+        raise ConfigurationError(
+            f"database {database} was made for {kind}: change {PREFIX}CLICKHOUSE_CLUSTER back, or"
+            f" set another {PREFIX}CLICKHOUSE_DATABASE"
+        )
+    return True
+
+
 def _applied(migration: Migration, settings: Settings) -> Applied:
-    statements = len(render(migration, settings))
+    statements = tuple(render(migration, settings))
     return Applied(migration.number, migration.name, migration.checksum, statements)
 
 
+def _compare_servers(client: Client, cluster: Cluster) -> None:
+    """Raise ConfigurationError unless every server has the same tables, columns and types."""
+    rows = client.query(
+        f"SELECT DISTINCT table FROM clusterAllReplicas('{cluster.name}', system.columns)"
+        f" WHERE database = '{cluster.database}' GROUP BY table, name, type HAVING count() !="
+        f" (SELECT count() FROM clusterAllReplicas('{cluster.name}', system.one)) ORDER BY table"
+    ).result_rows
+    if rows:
+        raise ConfigurationError(
+            f"the servers of cluster {cluster.name} differ in {', '.join(row[0] for row in rows)}:"
+            " see clusters in docs/operations.md"
+        )
+
+
 @contextmanager
-def _lock(client: Client, sleep: Callable[[float], None]) -> Iterator[None]:
+def _lock(client: Client, on_cluster: str, sleep: Callable[[float], None]) -> Iterator[None]:
     waited = 0.0
-    while not _take_lock(client):
+    while not _take_lock(client, on_cluster):
         if waited >= LOCK_WAIT_SECONDS:
             raise TransientError(
                 "another migration is running; if none is, it takes over after 15 minutes, or at "
-                f"once after DROP TABLE {client.database}.{LOCK}"
+                f"once after DROP TABLE {client.database}.{LOCK}{on_cluster}"
             )
         sleep(0.5)
         waited += 0.5
     try:
         yield
     finally:
-        client.command(f"DROP TABLE IF EXISTS {LOCK} SYNC")
+        client.command(f"DROP TABLE IF EXISTS {LOCK}{on_cluster} SYNC")
 
 
-def _take_lock(client: Client) -> bool:
+def _take_lock(client: Client, on_cluster: str) -> bool:
     if _lock_age_seconds(client) > LOCK_STALE_SECONDS:
-        client.command(f"DROP TABLE IF EXISTS {LOCK} SYNC")
+        client.command(f"DROP TABLE IF EXISTS {LOCK}{on_cluster} SYNC")
     try:
-        client.command(f"CREATE TABLE {LOCK} (held UInt8) ENGINE = TinyLog")
+        client.command(f"CREATE TABLE {LOCK}{on_cluster} (held UInt8) ENGINE = TinyLog")
     except DatabaseError as error:
         if error.code == TABLE_EXISTS:
             return False

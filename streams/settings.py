@@ -52,6 +52,8 @@ class Settings(BaseSettings):
 
     clickhouse_url: str = Field("http://127.0.0.1:8123", pattern=r"^https?://")
     clickhouse_database: str = Field("touchstream", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    clickhouse_cluster: str = Field("", pattern=r"^[A-Za-z0-9_-]*$")
+    """A cluster in the configuration of the server, over which tables are spread; empty: none."""
     clickhouse_user: str = "default"
     clickhouse_password: SecretStr = SecretStr("")
 

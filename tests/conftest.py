@@ -2,7 +2,8 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from uuid import uuid4
 
 import pytest
@@ -17,9 +18,21 @@ READY = "listening on "
 def clickhouse_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Start the embedded ClickHouse on a free loopback port."""
     path = tmp_path_factory.mktemp("clickhouse")
-    module = [sys.executable, "-m", "touchstream.streams.local.clickhouse"]
+    with served(["-m", "touchstream.streams.local.clickhouse", "--path", str(path)]) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[[list[str]], AbstractContextManager[str]]:
+    """Starts an embedded ClickHouse in another way."""
+    return served
+
+
+@contextmanager
+def served(command: list[str]) -> Iterator[str]:
+    """The URL of an embedded ClickHouse that Python starts with `command` and `--port 0`."""
     server = subprocess.Popen(
-        [*module, "--path", str(path), "--port", "0"], stdout=subprocess.PIPE, text=True
+        [sys.executable, *command, "--port", "0"], stdout=subprocess.PIPE, text=True
     )
     assert server.stdout is not None
     try:

@@ -50,7 +50,7 @@ def migrate_command(
         applied = migrate(settings, dry_run)
         done = "would apply" if dry_run else "applied"
         for each in applied:
-            typer.echo(f"{done} {each.number:04d} {each.name} ({each.statements} statements)")
+            typer.echo(f"{done} {each.number:04d} {each.name} ({len(each.statements)} statements)")
         if not applied:
             typer.echo(f"database {settings.clickhouse_database} is up to date")
 
