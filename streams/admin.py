@@ -1,19 +1,37 @@
 """Topics on the broker: created with their settings, checked, and identified."""
 
+from collections import defaultdict
 from collections.abc import Collection
 from concurrent.futures import Future
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from touchstream.streams.errors import ConfigurationError, TransientError
 from touchstream.streams.kafka_config import kafka_config
+from touchstream.streams.retention import load_retention
 from touchstream.streams.settings import Settings
-from touchstream.streams.topics import topic_specs
+from touchstream.streams.topics import TopicSpec, topic_specs
 
 TIMEOUT_SECONDS = 10.0
+
+
+class Difference(NamedTuple):
+    """An existing topic that is not configured as the settings say."""
+
+    topic: str
+    key: str
+    found: str
+    wanted: str
 
 
 def admin_client(settings: Settings) -> AdminClient:
@@ -30,7 +48,7 @@ def apply_topics(settings: Settings) -> list[str]:
     """
     client = admin_client(settings)
     existing = partition_counts(client, settings)
-    wanted = {settings.topic_prefix + spec.name: spec for spec in topic_specs()}
+    wanted = wanted_topics(settings)
     wrong = {
         n: existing[n]
         for n in wanted
@@ -50,6 +68,43 @@ def apply_topics(settings: Settings) -> list[str]:
         for created in client.create_topics(missing).values():
             _result(created, settings)
     return [topic.topic for topic in missing]
+
+
+def topic_differences(settings: Settings) -> list[Difference]:
+    """Compare existing topics with the settings; changes none."""
+    wanted = wanted_topics(settings)
+    existing = partition_counts(admin_client(settings), settings)
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in wanted if name in existing]
+    found = admin_client(settings).describe_configs(resources) if resources else {}
+    differences = []
+    for resource, described in found.items():
+        entries = _result(described, settings)
+        for key, value in wanted[resource.name].config.items():
+            has = entries[key].value if key in entries else "not known to the broker"
+            if has != value:
+                differences.append(Difference(resource.name, key, has, value))
+    return differences
+
+
+def alter_topics(settings: Settings, differences: Collection[Difference]) -> None:
+    """Configure topics as the settings say; what they do not name stays as it is."""
+    changes = defaultdict(list)
+    for topic, key, _, wanted in differences:
+        entry = ConfigEntry(key, wanted, incremental_operation=AlterConfigOpType.SET)
+        changes[topic].append(entry)
+    resources = [
+        ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
+        for topic, entries in changes.items()
+    ]
+    altered = admin_client(settings).incremental_alter_configs(resources) if resources else {}
+    for each in altered.values():
+        _result(each, settings)
+
+
+def wanted_topics(settings: Settings) -> dict[str, TopicSpec]:
+    """Every topic by its name on the broker."""
+    specs = topic_specs(load_retention(settings).topics)
+    return {settings.topic_prefix + spec.name: spec for spec in specs}
 
 
 def partition_counts(client: AdminClient, settings: Settings) -> dict[str, int]:

@@ -1,9 +1,9 @@
 """One statement for a single server in, the statements that do the same on a cluster out. Pure.
 
-A sharded table `t` becomes `t_shard`, replicated within each shard, and `t`, a Distributed table over
-all shards: whoever writes or reads `t`, views included, need not know. A small table is one table
-with a copy on every server, so that any shard can join it. What is not understood is refused: DDL
-that would run on one server only is found out too late.
+A sharded table `t` becomes `t_shard`, replicated within each shard, and `t`, a Distributed table
+over all shards: whoever writes or reads `t`, views included, need not know. A small table is one
+table with a copy on every server, so that any shard can join it. What is not understood is refused:
+DDL that ran on one server only is found out too late.
 """
 
 import re
@@ -66,8 +66,6 @@ MIGRATION_SETTINGS: Mapping[str, str | int] = {
     "distributed_ddl_output_mode": "throw",
     "distributed_ddl_task_timeout": 180,
     "alter_sync": 2,
-    # The answer waits for the end, so that a late error is an error and not part of a result.
-    "wait_end_of_query": 1,
 }
 """Of the connection that migrates a cluster."""
 
@@ -183,8 +181,8 @@ def _view(statement: str, name: str, rest: str, cluster: Cluster) -> str:
     )
     mode = "local" if name in SHARD_LOCAL_VIEWS else "global"
     return (
-        f"CREATE OR REPLACE VIEW {name} {cluster.clause}{columns}\nAS SELECT * FROM\n(\n{query}\n)\n"
-        f"SETTINGS distributed_product_mode = '{mode}'{comment}"
+        f"CREATE OR REPLACE VIEW {name} {cluster.clause}{columns}\n"
+        f"AS SELECT * FROM\n(\n{query}\n)\nSETTINGS distributed_product_mode = '{mode}'{comment}"
     )
 
 

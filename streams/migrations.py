@@ -96,7 +96,9 @@ def migrate(
 @contextmanager
 def migrating(settings: Settings) -> Iterator[Client]:
     """A client for DDL, in no database of ours yet; its errors are ours inside, too."""
-    options = MIGRATION_SETTINGS if settings.clickhouse_cluster else {}
+    # To the end, so that a late error is an error and not part of a result.
+    wait = {"wait_end_of_query": 1}
+    options = {**MIGRATION_SETTINGS, **wait} if settings.clickhouse_cluster else {}
     client = connect(settings, database="default", dedicated_pool=True, settings=options)
     try:
         yield client

@@ -74,6 +74,8 @@ class Settings(BaseSettings):
     """The metric catalogue; none: the shipped `metrics.toml`."""
     journey_file: Path | None = None
     """Rules of the customer journey, from the first record on; none: the shipped `journey.toml`."""
+    retention_file: Path | None = None
+    """How long rows and records are kept, where it is not as shipped."""
     push_seconds: float = Field(5.0, ge=0, le=3600)
     """Time between two writes of rolling metrics to `rolling_metrics`; 0 turns them off."""
     watch_seconds: float = Field(15.0, ge=0, le=3600)

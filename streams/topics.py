@@ -1,5 +1,6 @@
 """Every topic, declared once: its name, its retention, and which partition a key belongs to."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 CHANNELS = (
@@ -38,6 +39,13 @@ def state_topic(agent: str) -> str:
 TOUCHPOINTS = tuple(touchpoint_topic(channel) for channel in CHANNELS)
 STATES = (state_topic("stitch"), state_topic("profile"))
 
+RETENTION_DAYS: Mapping[str, int] = {
+    "touchpoints": 7,
+    "internal": 7,
+    "alerts": 7,
+    "dead_letters": 30,
+}
+"""Days that records are kept, by group of topics; the names are those of the retention file."""
 DAY_MS = 86_400_000
 BATCH_BYTES = 8 << 20
 """Largest record batch that touchstream writes; `max.message.bytes` of its topics is above it."""
@@ -51,15 +59,23 @@ class TopicSpec:
     config: dict[str, str]
 
 
-def topic_specs() -> list[TopicSpec]:
-    """All topics in creation order."""
+def topic_specs(days: Mapping[str, int] = RETENTION_DAYS) -> list[TopicSpec]:
+    """All topics in creation order; `days` that records are kept, for each group."""
     room = {"max.message.bytes": str(BATCH_BYTES + (1 << 20))}
-    week = {**room, "retention.ms": str(7 * DAY_MS)}
     compacted = {**room, "cleanup.policy": "compact", "min.compaction.lag.ms": "3600000"}
-    specs = [TopicSpec(name, week) for name in (*TOUCHPOINTS, IDENTITY, CUSTOMER, ALERTS)]
-    specs.append(TopicSpec(OPERATIONS, {**room, "retention.ms": "-1"}))
-    specs.append(TopicSpec(DEAD_LETTER, {**room, "retention.ms": str(30 * DAY_MS)}))
-    return specs + [TopicSpec(name, compacted) for name in STATES]
+
+    def kept(group: str, *names: str) -> list[TopicSpec]:
+        config = {**room, "retention.ms": str(days[group] * DAY_MS)}
+        return [TopicSpec(name, config) for name in names]
+
+    return [
+        *kept("touchpoints", *TOUCHPOINTS),
+        *kept("internal", IDENTITY, CUSTOMER),
+        *kept("alerts", ALERTS),
+        TopicSpec(OPERATIONS, {**room, "retention.ms": "-1"}),
+        *kept("dead_letters", DEAD_LETTER),
+        *(TopicSpec(name, compacted) for name in STATES),
+    ]
 
 
 def partition_of(key: bytes, partitions: int) -> int:

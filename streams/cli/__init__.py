@@ -25,11 +25,11 @@ from touchstream.streams.cli.identity_words import (
     identity_share_command,
     identity_unshare_command,
 )
+from touchstream.streams.cli.migrate import migrate_command
 from touchstream.streams.cli.publish import publish_command
 from touchstream.streams.cli.queries import (
     customers_show_command,
     metrics_command,
-    migrate_command,
     query_command,
 )
 from touchstream.streams.cli.reconcile import reconcile_command

@@ -1,4 +1,4 @@
-"""Commands that talk to ClickHouse: migrate, query, customers show, metrics.
+"""Commands that ask ClickHouse: query, customers show, metrics.
 
 Each prints its answer to stdout and returns, or prints one line to stderr and exits with code 1.
 """
@@ -23,7 +23,6 @@ from touchstream.streams.cli.metrics import MetricsAsked
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.errors import ConfigurationError
 from touchstream.streams.identity_store import IdentityStore
-from touchstream.streams.migrations import migrate
 from touchstream.streams.settings import Settings, load_settings
 
 Format = Literal["table", "json", "csv"]
@@ -34,25 +33,6 @@ _CARD = """account_id, touchpoints, touchpoints_by_channel, contacts, orders, re
     last_order_at, last_csat, last_nps, nps_category, last_ces"""
 _TIMELINE = """occurred_at, channel, action, value, currency, question, score, topic, campaign,
     substring(text, 1, 60) AS text"""
-
-
-def migrate_command(
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="only say what would be applied")
-    ] = False,
-) -> None:
-    """Create or update the ClickHouse tables and views; a second run changes nothing.
-
-    Examples: touchstream migrate; touchstream migrate --dry-run
-    """
-    with one_line_errors():
-        settings = load_settings()
-        applied = migrate(settings, dry_run)
-        done = "would apply" if dry_run else "applied"
-        for each in applied:
-            typer.echo(f"{done} {each.number:04d} {each.name} ({len(each.statements)} statements)")
-        if not applied:
-            typer.echo(f"database {settings.clickhouse_database} is up to date")
 
 
 def query_command(

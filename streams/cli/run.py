@@ -66,18 +66,36 @@ def worker_command() -> None:
         run_worker(load_settings())
 
 
-def topics_apply_command() -> None:
-    """Create the topics that are missing, with their settings; changes none that exist.
+def topics_apply_command(
+    alter: Annotated[
+        bool, typer.Option("--alter", help="Also change topics that are configured otherwise.")
+    ] = False,
+) -> None:
+    """Create the topics that are missing; says which of the others are configured otherwise.
+
+    A shorter retention deletes records: topics that exist are changed with --alter only.
 
     Examples:
 
       touchstream topics apply
+
+      touchstream topics apply --alter
     """
-    from touchstream.streams.admin import apply_topics
+    from touchstream.streams.admin import alter_topics, apply_topics, topic_differences
 
     with one_line_errors(EXIT_CONFIGURATION):
-        made = apply_topics(load_settings())
+        settings = load_settings()
+        made = apply_topics(settings)
         for name in made:
             typer.echo(f"created {name}")
-        if not made:
+        differences = topic_differences(settings)
+        if alter:
+            alter_topics(settings, differences)
+        for topic, key, found, wanted in differences:
+            typer.echo(
+                f"changed {topic}: {key} from {found} to {wanted}"
+                if alter
+                else f"{topic}: {key} is {found}, not {wanted}; --alter changes it"
+            )
+        if not made and not differences:
             typer.echo("all topics exist")

@@ -1,9 +1,9 @@
 """Two shards in one engine: every view answers what it answers on a single server.
 
-The embedded engine has no Keeper, so engines lose their `Replicated` and ON CLUSTER is left out; the
-rest is what a cluster gets. Both shards of the cluster `two` are the engine itself. Inserts through
-Distributed tables come to one table, of which a filter shows each shard the rows that are its own:
-as much as it would see on a server of its own.
+The embedded engine has no Keeper, so engines lose their `Replicated` and ON CLUSTER is left out;
+the rest is what a cluster gets. Both shards of the cluster `two` are the engine itself. Inserts
+through Distributed tables come to one table, of which a filter shows each shard the rows that are
+its own: as much as it would see on a server of its own.
 """
 
 import random

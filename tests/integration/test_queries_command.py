@@ -14,6 +14,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from touchstream.streams.cli import queries
+from touchstream.streams.cli.migrate import migrate_command
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.customer_tables import CUSTOMERS, PANES
 from touchstream.streams.migrations import migrate
@@ -68,7 +69,7 @@ def filled(settings: Settings) -> Iterator[Settings]:
 def call(*arguments: str) -> Result:
     app = typer.Typer()
     customers = typer.Typer()
-    app.command("migrate")(queries.migrate_command)
+    app.command("migrate")(migrate_command)
     app.command("query")(queries.query_command)
     app.command("metrics")(queries.metrics_command)
     customers.command("show")(queries.customers_show_command)
