@@ -72,10 +72,11 @@ def apply_topics(settings: Settings) -> list[str]:
 
 def topic_differences(settings: Settings) -> list[Difference]:
     """Compare existing topics with the settings; changes none."""
+    client = admin_client(settings)
     wanted = wanted_topics(settings)
-    existing = partition_counts(admin_client(settings), settings)
+    existing = partition_counts(client, settings)
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in wanted if name in existing]
-    found = admin_client(settings).describe_configs(resources) if resources else {}
+    found = client.describe_configs(resources) if resources else {}
     differences = []
     for resource, described in found.items():
         entries = _result(described, settings)
@@ -96,7 +97,8 @@ def alter_topics(settings: Settings, differences: Collection[Difference]) -> Non
         ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
         for topic, entries in changes.items()
     ]
-    altered = admin_client(settings).incremental_alter_configs(resources) if resources else {}
+    client = admin_client(settings)
+    altered = client.incremental_alter_configs(resources) if resources else {}
     for each in altered.values():
         _result(each, settings)
 

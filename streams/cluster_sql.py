@@ -115,6 +115,8 @@ def for_cluster(statement: str, cluster: Cluster) -> list[str]:
         return drops + _create(statement, name, rest, cluster)
     if verb == "DROP TABLE IF EXISTS":
         return _drop(name, cluster)
+    if verb == "ALTER TABLE" and re.search(r"\bSETTING\b", _masked(rest)):
+        raise _not_understood(statement, "replicas do not tell each other settings of a table")
     return _change(verb, name, rest, cluster)
 
 

@@ -253,3 +253,9 @@ def test_agents_and_commands_ask_as_on_a_single_server(databases: Databases) -> 
     assert agent.query(_AT_RISK, parameters=asked).result_rows == (
         databases.single.query(_AT_RISK, parameters=asked).result_rows
     )
+
+
+def test_every_statement_for_a_cluster_parses(databases: Databases) -> None:
+    for migration in shipped_migrations():
+        for statement in render(migration, spread_settings("http://x")):
+            databases.single.command(f"EXPLAIN AST {statement}")
