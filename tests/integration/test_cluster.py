@@ -10,17 +10,17 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from touchstream.streams.catalogue import load_catalogue
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.cluster_sql import SHARDING_KEYS, stored_name
-from touchstream.streams.definitions import write_definitions
+from touchstream.streams.errors import ConfigurationError
+from touchstream.streams.expiry import apply_retention
 from touchstream.streams.migrations import migrate, render, shipped_migrations
 from touchstream.streams.settings import Settings
 from touchstream.streams.table import Row, Table
@@ -30,12 +30,13 @@ from touchstream.streams.watch import _AT_RISK, MOST
 
 pytestmark = pytest.mark.integration
 
-SHARD = "<shard><replica><host>127.0.0.1</host><port>9000</port></replica></shard>"
+SHARD = "<shard><replica><host>{}</host><port>9000</port></replica></shard>"
+TWO = SHARD.format("127.0.0.1") + SHARD.format("localhost")
 SERVER = f"""
 import sys
 from touchstream.streams.local import clickhouse, clickhouse_engine
 plain = clickhouse_engine.access_configuration
-cluster = '<tcp_port>9000</tcp_port><remote_servers><two>{2 * SHARD}</two></remote_servers>'
+cluster = '<tcp_port>9000</tcp_port><remote_servers><two>{TWO}</two></remote_servers>'
 clickhouse_engine.access_configuration = lambda *arguments: plain(*arguments).replace(
     '</clickhouse>', cluster + '</clickhouse>')
 sys.exit(clickhouse.main())
@@ -129,9 +130,31 @@ def hash_of(*values: Any) -> int:
     return random.Random(repr(values)).randrange(1 << 30)
 
 
+@contextmanager
+def keeper_is_there(**server_settings: str) -> Iterator[None]:
+    """Let `migrate` work as if the engine had Keeper."""
+
+    def pretending(*arguments: Any, **options: Any) -> Client:
+        options["settings"] = {**options["settings"], **server_settings}
+        client: Any = connect(*arguments, **options)
+        command, query = client.command, client.query
+        client.command = lambda sql, *more, **names: command(without_keeper(sql), *more, **names)
+        client.query = lambda sql, *more, **names: query(with_replicas(sql), *more, **names)
+        return cast("Client", client)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("touchstream.streams.migrations.connect", pretending)
+        yield
+
+
 def without_keeper(statement: str) -> str:
     statement = statement.replace(" ON CLUSTER 'two'", "")
     return re.sub(r"Replicated(\w+)\('[^']*', '[^']*'(?:, )?", r"\1(", statement)
+
+
+def with_replicas(sql: str) -> str:
+    """Show engines by the names that they would have."""
+    return sql.replace("SELECT engine FROM", "SELECT concat('Replicated', engine) FROM")
 
 
 class Databases:
@@ -144,16 +167,16 @@ class Databases:
             for name, key in SHARDED.items()
         )
         self._filter = {"additional_table_filters": f"{{{filters}}}"}
-        self._url = url
+        self.url = url
 
     def reader(self) -> Client:
         """A client that knows nothing of the cluster, as BI tools have."""
-        settings = Settings(clickhouse_url=self._url, clickhouse_database="spread")
+        settings = Settings(clickhouse_url=self.url, clickhouse_database="spread")
         return connect(settings, settings=self._filter)
 
     def agent(self) -> Client:
         """A client as agents and commands have."""
-        return connect(spread_settings(self._url), settings=self._filter)
+        return connect(spread_settings(self.url), settings=self._filter)
 
 
 def spread_settings(url: str) -> Settings:
@@ -168,21 +191,11 @@ def databases(
     with serve(["-c", SERVER, "--path", str(path)]) as url:
         single = Settings(clickhouse_url=url, clickhouse_database="single")
         migrate(single)
-        create_spread(url)
+        with keeper_is_there():
+            assert len(migrate(spread_settings(url))) == len(shipped_migrations())
         found = Databases(url)
         fill(found)
         yield found
-
-
-def create_spread(url: str) -> None:
-    settings = spread_settings(url)
-    client = connect(settings, database="default")
-    client.command("CREATE DATABASE spread")
-    client.database = "spread"
-    for migration in shipped_migrations():
-        for statement in render(migration, settings):
-            client.command(without_keeper(statement))
-    write_definitions(client, load_catalogue())
 
 
 def fill(databases: Databases) -> None:
@@ -190,14 +203,13 @@ def fill(databases: Databases) -> None:
     agent = databases.agent()
     for table in (*TABLES, TARGETS):
         insert_rows(databases.single, table, rows.of(table))
-    for table in (*(table.name for table in (*TABLES, TARGETS)), "rolling_metrics"):
-        if table == "rolling_metrics":
-            databases.single.command(
-                "INSERT INTO rolling_metrics SELECT metric, window, dimension, member, as_of, n,"
-                " numerator, denominator, value, low, high"
-                f" FROM metrics_at(as_of = '{time.strftime('%Y-%m-%d %H:00:00')}')"
-            )
-        agent.command(f"INSERT INTO {table} SELECT * FROM single.{table}")
+    databases.single.command(
+        "INSERT INTO rolling_metrics SELECT metric, window, dimension, member, as_of, n, numerator,"
+        " denominator, value, low, high"
+        f" FROM metrics_at(as_of = '{time.strftime('%Y-%m-%d %H:00:00')}')"
+    )
+    for name in (*(table.name for table in (*TABLES, TARGETS)), "rolling_metrics"):
+        agent.command(f"INSERT INTO {name} SELECT * FROM single.{name}")
 
 
 def views(client: Client) -> list[tuple[str, str]]:
@@ -259,3 +271,39 @@ def test_every_statement_for_a_cluster_parses(databases: Databases) -> None:
     for migration in shipped_migrations():
         for statement in render(migration, spread_settings("http://x")):
             databases.single.command(f"EXPLAIN AST {statement}")
+
+
+def test_a_second_migrate_applies_nothing(databases: Databases) -> None:
+    with keeper_is_there():
+        assert migrate(spread_settings(databases.url)) == []
+
+
+def test_a_database_of_the_other_kind_is_refused(databases: Databases) -> None:
+    of_one = Settings(
+        clickhouse_url=databases.url, clickhouse_database="single", clickhouse_cluster="two"
+    )
+    with pytest.raises(ConfigurationError, match="single was made for a single server"):
+        migrate(of_one, dry_run=True)
+    of_many = Settings(clickhouse_url=databases.url, clickhouse_database="spread")
+    with keeper_is_there(), pytest.raises(ConfigurationError, match="spread was made for a cl"):
+        migrate(of_many, dry_run=True)
+
+
+def test_a_server_that_lacks_a_table_is_named(databases: Databases) -> None:
+    """A filter hides it from the second server."""
+    hidden = "{'system.columns': 'table != \\'alerts\\' OR shardNum() = 1'}"
+    message = "servers of cluster two differ in alerts:"
+    with (
+        keeper_is_there(additional_table_filters=hidden),
+        pytest.raises(ConfigurationError, match=message),
+    ):
+        migrate(spread_settings(databases.url))
+
+
+def test_retention_comes_to_the_shards(databases: Databases, tmp_path: Path) -> None:
+    file = tmp_path / "retention.toml"
+    file.write_text("[tables]\ntouchpoint_facts = 36000\n")
+    settings = spread_settings(databases.url).model_copy(update={"retention_file": file})
+    with keeper_is_there():
+        assert [each.table for each in apply_retention(settings)] == ["touchpoint_facts"]
+        assert apply_retention(settings) == []

@@ -165,6 +165,6 @@ def test_shard_local_views_exist_and_read_tables_of_one_key() -> None:
         for statement in render(migration, Settings()):
             if view := re.match(r"CREATE OR REPLACE VIEW (\w+)", statement):
                 texts[view[1]] = statement
-    for view in SHARD_LOCAL_VIEWS:
-        read = set(re.findall(r"\b(?:FROM|JOIN) (\w+)", texts[view])) & set(SHARDING_KEYS)
-        assert len({SHARDING_KEYS[table] for table in read} - {EVERYWHERE}) == 1, view
+    for name in SHARD_LOCAL_VIEWS:
+        read = set(re.findall(r"\b(?:FROM|JOIN) (\w+)", texts[name])) & set(SHARDING_KEYS)
+        assert len({SHARDING_KEYS[table] for table in read} - {EVERYWHERE}) == 1, name
