@@ -35,10 +35,12 @@ def connect(settings: Settings, /, **options: Any) -> Client:
     """Open a client on the configured database; `options` go to clickhouse-connect.
 
     No session id: a client then survives a lost connection and may be used for parallel queries.
-    `async_insert=0` because our inserts are batched already and must be stored when they return.
+    Our inserts are batched already and must be stored when they return: `async_insert=0`, and
+    `distributed_foreground_insert=1` even if nobody has said that there is a cluster.
     """
+    stored = {"async_insert": 0, "distributed_foreground_insert": 1}
     on_cluster = SESSION_SETTINGS if settings.clickhouse_cluster else {}
-    server_settings = {"async_insert": 0, **on_cluster, **options.pop("settings", {})}
+    server_settings = {**stored, **on_cluster, **options.pop("settings", {})}
     arguments = {
         **_address(settings),
         "settings": server_settings,

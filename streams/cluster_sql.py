@@ -55,9 +55,9 @@ SHARD_LOCAL_VIEWS = frozenset({"touchpoints", "journeys", "channel_transitions"}
 others the joined side is collected once and sent to every shard."""
 SHARD_SUFFIX = "_shard"
 SESSION_SETTINGS: Mapping[str, str | int] = {
-    # An insert returns when its rows are stored on their shards, by most replicas of each.
-    "distributed_foreground_insert": 1,
+    # An insert returns when most replicas of each shard have its rows; one lost disk loses none.
     "insert_quorum": "auto",
+    # For queries that join tables without a view between.
     "distributed_product_mode": "global",
 }
 """Of every connection to a cluster."""

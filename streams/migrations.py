@@ -40,6 +40,7 @@ LOCK = "schema_migrations_lock"
 LOCK_WAIT_SECONDS = 60.0
 LOCK_STALE_SECONDS = 900
 TABLE_EXISTS = 57
+TIMEOUT_EXCEEDED = 159
 _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 _TOKEN = re.compile(
     r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`|--[^\n]*|/\*.*?\*/|;""", re.DOTALL
@@ -277,6 +278,11 @@ def _failure(error: ClickHouseError, settings: Settings) -> Exception:
     code = getattr(error, "code", None)
     if code is None:
         return explain(error, settings)
+    if code == TIMEOUT_EXCEEDED and settings.clickhouse_cluster:
+        return TransientError(
+            f"not every server of cluster {settings.clickhouse_cluster} answered in time: run"
+            f" `touchstream migrate` again when all do ({error})"
+        )
     return ConfigurationError(
         f"ClickHouse refused a migration of {settings.clickhouse_database}: {error}"
     )

@@ -1,3 +1,12 @@
+-- Keys, partitions, TTL and codecs of all tables, in one place.
+--
+-- Keys follow the readers: what is known of identities by identity, lives by customer, panes by what
+-- a metric is asked for and then by time. A version is never in a key, except where every version is
+-- a record of its own. No table is partitioned; 0001 says why.
+-- TTL: only rolling_metrics has one here, of a day, as nobody reads any but the latest push. All else
+-- is kept for ever, or as long as the retention file says (streams/retention.py): how long is for
+-- whoever runs this to decide, and a migration must not decide it twice.
+--
 -- Codecs, where they were measured to pay. Read single-threaded from merged parts of 1,000,000 rows
 -- as benchmarks/bi.py makes them, against LZ4, the default of ClickHouse:
 --   T64, ZSTD(1) on times and on numbers that grow: a third to a half smaller, read as fast

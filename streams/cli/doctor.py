@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import typer
+from clickhouse_connect.driver.client import Client
 
 from touchstream.streams.admin import admin_client, partition_counts
 from touchstream.streams.cli.errors import EXIT_FAILURE, quiet_clickhouse_client
@@ -49,12 +50,30 @@ def check_topics(settings: Settings) -> Finding:
 
 
 def check_clickhouse(settings: Settings) -> Finding:
-    """ClickHouse answers."""
+    """ClickHouse answers, and knows the cluster if there is one."""
     client = connect(settings, database="default", dedicated_pool=True)
     try:
-        return Finding(True, f"{settings.clickhouse_url} answers, version {client.server_version}")
+        answers = f"{settings.clickhouse_url} answers, version {client.server_version}"
+        cluster = settings.clickhouse_cluster
+        return _check_cluster(client, cluster, answers) if cluster else Finding(True, answers)
     finally:
         client.close()
+
+
+def _check_cluster(client: Client, cluster: str, answers: str) -> Finding:
+    sql = "SELECT uniqExact(shard_num), count() FROM system.clusters WHERE cluster = %s"
+    [(shards, servers)] = client.query(sql, parameters=[cluster]).result_rows
+    if not servers:
+        return Finding(
+            False,
+            f"the server knows no cluster {cluster}: configure it, or set"
+            " TOUCHSTREAM_CLICKHOUSE_CLUSTER",
+        )
+    rows = client.query("SELECT macro FROM system.macros").result_rows
+    missing = {"shard", "replica"} - {str(row[0]) for row in rows}
+    if missing:
+        return Finding(False, f"the server has no macro {' and no '.join(sorted(missing))}")
+    return Finding(True, f"{answers}, cluster {cluster}: {shards} shards, {servers} servers")
 
 
 def check_tables(settings: Settings) -> Finding:

@@ -17,6 +17,7 @@ from typing import Any, cast
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from touchstream.streams.cli.doctor import check_clickhouse
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.cluster_sql import SHARDING_KEYS, stored_name
 from touchstream.streams.errors import ConfigurationError
@@ -36,11 +37,14 @@ SERVER = f"""
 import sys
 from touchstream.streams.local import clickhouse, clickhouse_engine
 plain = clickhouse_engine.access_configuration
-cluster = '<tcp_port>9000</tcp_port><remote_servers><two>{TWO}</two></remote_servers>'
+cluster = ('<tcp_port>9000</tcp_port><remote_servers><two>{TWO}</two></remote_servers>'
+    '<macros><shard>1</shard><replica>a</replica></macros>')
 clickhouse_engine.access_configuration = lambda *arguments: plain(*arguments).replace(
     '</clickhouse>', cluster + '</clickhouse>')
 sys.exit(clickhouse.main())
 """
+PAGE = (Path(__file__).parents[2] / "docs" / "bi.md").read_text()
+QUESTIONS = re.findall(r"^```sql\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 SHARDED = {name: key for name, key in SHARDING_KEYS.items() if key}
 ROWS = 400
 FEW = {"refused_link_states": 20}
@@ -206,15 +210,19 @@ def fill(databases: Databases) -> None:
     databases.single.command(
         "INSERT INTO rolling_metrics SELECT metric, window, dimension, member, as_of, n, numerator,"
         " denominator, value, low, high"
-        f" FROM metrics_at(as_of = '{time.strftime('%Y-%m-%d %H:00:00')}')"
+        f" FROM metrics_at(as_of = '{now('%Y-%m-%d %H:00:00')}')"
     )
     for name in (*(table.name for table in (*TABLES, TARGETS)), "rolling_metrics"):
         agent.command(f"INSERT INTO {name} SELECT * FROM single.{name}")
 
 
+def now(pattern: str) -> str:
+    return time.strftime(pattern, time.gmtime(NOW_MS // 1000))
+
+
 def views(client: Client) -> list[tuple[str, str]]:
     """Name and how to read it, of every view."""
-    at = time.strftime("%Y-%m-%d 00:00:00")
+    at = now("%Y-%m-%d 00:00:00")
     sql = (
         "SELECT name, create_table_query LIKE '%{as_of:%' FROM system.tables"
         " WHERE database = 'single' AND engine = 'View' ORDER BY name"
@@ -248,6 +256,14 @@ def test_every_view_answers_as_on_a_single_server(databases: Databases) -> None:
     assert empty == []
 
 
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_questions_of_analysts_need_not_know_of_the_cluster(
+    databases: Databases, question: str
+) -> None:
+    wanted = databases.single.query(question).result_rows
+    assert len(databases.reader().query(question).result_rows) == len(wanted)
+
+
 @pytest.mark.parametrize("table", SHARDED)
 def test_each_shard_has_a_part_of_the_rows(databases: Databases, table: str) -> None:
     parts = databases.reader().query(
@@ -271,6 +287,14 @@ def test_every_statement_for_a_cluster_parses(databases: Databases) -> None:
     for migration in shipped_migrations():
         for statement in render(migration, spread_settings("http://x")):
             databases.single.command(f"EXPLAIN AST {statement}")
+
+
+def test_inserts_return_when_most_replicas_of_their_shards_have_them(databases: Databases) -> None:
+    agent, reader = databases.agent(), databases.reader()
+    assert agent.get_client_setting("insert_quorum") == "auto"
+    for client in (agent, reader):  # also of somebody who has not said that there is a cluster
+        assert client.get_client_setting("distributed_foreground_insert") == "1"
+        assert client.get_client_setting("async_insert") == "0"
 
 
 def test_a_second_migrate_applies_nothing(databases: Databases) -> None:
@@ -307,3 +331,14 @@ def test_retention_comes_to_the_shards(databases: Databases, tmp_path: Path) -> 
     with keeper_is_there():
         assert [each.table for each in apply_retention(settings)] == ["touchpoint_facts"]
         assert apply_retention(settings) == []
+
+
+def test_doctor_knows_the_cluster(databases: Databases) -> None:
+    found = check_clickhouse(spread_settings(databases.url))
+    assert found.ok
+    assert found.text.endswith("cluster two: 2 shards, 2 servers")
+    other = Settings(clickhouse_url=databases.url, clickhouse_cluster="three")
+    assert check_clickhouse(other) == (
+        False,
+        "the server knows no cluster three: configure it, or set TOUCHSTREAM_CLICKHOUSE_CLUSTER",
+    )

@@ -3,9 +3,13 @@
 import re
 
 import pytest
+from clickhouse_connect.driver.exceptions import DatabaseError
 
+from touchstream.streams.errors import ConfigurationError, TransientError
 from touchstream.streams.migrations import (
+    TIMEOUT_EXCEEDED,
     Migration,
+    migrating,
     render,
     shipped_migrations,
     split_statements,
@@ -58,3 +62,27 @@ def test_every_statement_may_be_run_again() -> None:
             fills = re.fullmatch(FILLS_AN_EMPTY_TABLE, statement, re.DOTALL)
             assert fills or statement.startswith(repeatable), statement[:60]
             assert not re.search(r"ADD COLUMN (?!IF NOT EXISTS )", statement)
+
+
+class LateServer:
+    """A client that does not hear of every server in time."""
+
+    def command(self, _: str) -> None:
+        error = DatabaseError("Distributed DDL task is not finished on 1 of 4 hosts")
+        error.code = TIMEOUT_EXCEEDED
+        raise error
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("cluster", "kind"), [("c", TransientError), ("", ConfigurationError)])
+def test_a_server_that_is_late_is_not_a_mistake(
+    monkeypatch: pytest.MonkeyPatch, cluster: str, kind: type[Exception]
+) -> None:
+    monkeypatch.setattr("touchstream.streams.migrations.connect", lambda *_, **__: LateServer())
+    with (
+        pytest.raises(kind, match="1 of 4 hosts"),
+        migrating(Settings(clickhouse_cluster=cluster)) as client,
+    ):
+        client.command("CREATE TABLE x ON CLUSTER c")
