@@ -146,9 +146,10 @@ def _create(statement: str, name: str, rest: str, cluster: Cluster) -> list[str]
 
 
 def _distributed(verb: str, name: str, cluster: Cluster) -> str:
+    """A table with the columns that the shards have now."""
     table = stored_name(name)
     return (
-        f"{verb} {name} {cluster.clause} AS {table}\nENGINE = Distributed("
+        f"{verb} {name} {cluster.clause} AS {cluster.database}.{table}\nENGINE = Distributed("
         f"'{cluster.name}', '{cluster.database}', '{table}', {SHARDING_KEYS[name]})"
     )
 
@@ -167,7 +168,7 @@ def _change(verb: str, name: str, rest: str, cluster: Cluster) -> list[str]:
         return [f"{verb} {name}{rest}"]
     changed = [f"{verb} {stored_name(name)} {cluster.clause}{rest}"]
     if verb == "ALTER TABLE" and re.search(r"\bCOLUMN\b", _masked(rest)):
-        # A Distributed table has no rows, only columns: it gets those that the shards have now.
+        # No rows are lost: a Distributed table has none, as inserts do not wait in it.
         changed.append(_distributed("CREATE OR REPLACE TABLE", name, cluster))
     return changed
 

@@ -18,7 +18,7 @@ from touchstream.streams.settings import Settings
 CLUSTER = Cluster("main-1", "cx")
 FACTS_PLACE = "/clickhouse/tables/{shard}/cx/touchpoint_facts_shard"
 DISTRIBUTED = (
-    "touchpoint_facts ON CLUSTER 'main-1' AS touchpoint_facts_shard\n"
+    "touchpoint_facts ON CLUSTER 'main-1' AS cx.touchpoint_facts_shard\n"
     "ENGINE = Distributed('main-1', 'cx', 'touchpoint_facts_shard', cityHash64(identity))"
 )
 WORDS = "metric_windows (name String, seconds Int64) ENGINE = ReplacingMergeTree ORDER BY name"
