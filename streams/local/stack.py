@@ -48,12 +48,14 @@ class LocalOptions:
 
 
 def prepare_topics_and_tables(settings: Settings) -> None:
-    """Create every topic and table."""
+    """Create every topic and table, kept as long as the settings say."""
     from touchstream.streams.admin import apply_topics
+    from touchstream.streams.expiry import apply_retention
     from touchstream.streams.migrations import migrate
 
     apply_topics(settings)
     migrate(settings)
+    apply_retention(settings)
 
 
 class LocalStack:

@@ -9,9 +9,16 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from touchstream.streams.catalogue import load_catalogue
+from touchstream.streams.cli.migrate import script
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.definitions import definitions
-from touchstream.streams.migrations import LEDGER, Migration, migrate, shipped_migrations
+from touchstream.streams.migrations import (
+    LEDGER,
+    Migration,
+    migrate,
+    shipped_migrations,
+    split_statements,
+)
 from touchstream.streams.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -113,3 +120,22 @@ def test_every_file_may_be_run_again_over_the_last_version(
         assert len(migrate(settings)) == len(SHIPPED)
         assert schema(client) == newest
         assert [table for table in tables if not rows_put(client, table)] == []
+
+
+def test_the_printed_script_makes_the_same_schema(
+    clickhouse_settings: Settings, newest: Schema
+) -> None:
+    database = clickhouse_settings.clickhouse_database
+    text = "\n".join(script(migrate(clickhouse_settings, dry_run=True), [], clickhouse_settings))
+    create, use, *statements = split_statements(text)
+    client = connect(clickhouse_settings, database="default", dedicated_pool=True)
+    client.command(create)
+    assert use == f"USE {database}"
+    client.database = database  # each request has its own
+    for statement in statements:
+        client.command(statement)
+    found = schema(client)
+    client.close()
+    assert found == {
+        part: [row for row in rows if row[0] != LEDGER] for part, rows in newest.items()
+    }
