@@ -11,8 +11,8 @@ from clickhouse_connect.driver.client import Client
 from rich.table import Table
 
 from touchstream.streams.cli.errors import one_line_errors
-from touchstream.streams.cli.printing import moment, print_query, say, titled
-from touchstream.streams.cli.queries import Format, opened, show
+from touchstream.streams.cli.printing import moment, say, titled
+from touchstream.streams.cli.queries import Format, opened, print_query, show
 from touchstream.streams.errors import ConfigurationError
 from touchstream.streams.identity_store import Found, IdentityStore
 from touchstream.streams.settings import load_settings

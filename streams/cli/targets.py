@@ -8,8 +8,8 @@ import typer
 
 from touchstream.streams.catalogue import load_catalogue
 from touchstream.streams.cli.errors import one_line_errors
-from touchstream.streams.cli.printing import print_query, say, titled
-from touchstream.streams.cli.queries import Format, opened, show
+from touchstream.streams.cli.printing import say, titled
+from touchstream.streams.cli.queries import Format, opened, print_query, show
 from touchstream.streams.errors import EXIT_CONFIGURATION, ConfigurationError
 from touchstream.streams.settings import Settings, load_settings
 from touchstream.streams.targets import Target, apply_targets, parse_targets

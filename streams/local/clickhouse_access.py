@@ -36,9 +36,10 @@ OPEN_SETTINGS = frozenset(
         *("connect_timeout", "receive_timeout", "send_timeout", "date_time_output_format"),
         *("output_format_json_quote_64bit_integers", "output_format_json_quote_denormals"),
         *("output_format_json_quote_decimals", "output_format_write_statistics"),
-        *("output_format_json_named_tuples_as_objects", "output_format_decimal_trailing_zeros"),
+        *("output_format_json_named_tuples_as_objects", "output_format_json_array_of_rows"),
+        *("output_format_decimal_trailing_zeros", "output_format_arrow_compression_method"),
         *("output_format_arrow_string_as_string", "output_format_parquet_string_as_string"),
-        *("output_format_arrow_compression_method", "output_format_native_write_json_as_string"),
+        "output_format_native_write_json_as_string",
     )
 )
 """Settings that `bi` may send with a request: they change how an answer looks, not what it sees."""

@@ -14,10 +14,13 @@ from urllib.parse import urlencode
 
 import clickhouse_connect
 import pytest
+from clickhouse_connect import common
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import DatabaseError
+from clickhouse_connect.driver.exceptions import DatabaseError, ProgrammingError
 from pydantic import SecretStr
+from typer.testing import CliRunner
 
+from touchstream.streams.cli import app
 from touchstream.streams.clickhouse import connect as our_connect
 from touchstream.streams.errors import ConfigurationError
 from touchstream.streams.local.clickhouse_token import TOKEN_FILE, reader_token
@@ -406,6 +409,19 @@ def test_a_request_may_tighten_limits_and_choose_how_answers_look(server: Server
     sql = "SELECT getSetting('max_execution_time') AS t, toUInt64(1) AS n FORMAT JSONEachRow"
     arguments = {"max_execution_time": "5", "output_format_json_quote_64bit_integers": "1"}
     assert json.loads(ask(server, sql, arguments).body) == {"t": 5, "n": "1"}
+    array = ask(server, sql, arguments | {"output_format_json_array_of_rows": "1"})
+    assert json.loads(array.body) == [{"t": 5, "n": "1"}]
+
+
+def test_clickhouse_connect_sends_settings_if_told_to(reader: Client) -> None:
+    sql = "SELECT getSetting('max_execution_time')"
+    with pytest.raises(ProgrammingError, match="readonly"):
+        reader.query(sql, settings={"max_execution_time": 5})
+    common.set_setting("invalid_setting_action", "send")
+    try:
+        assert reader.query(sql, settings={"max_execution_time": 5}).first_row == (5,)
+    finally:
+        common.set_setting("invalid_setting_action", "error")
 
 
 def test_our_own_commands_connect_as_the_reader(server: Server) -> None:
@@ -419,6 +435,24 @@ def test_our_own_commands_connect_as_the_reader(server: Server) -> None:
     wrong = settings.model_copy(update={"clickhouse_password": SecretStr("wrong")})
     with pytest.raises(ConfigurationError, match="refused user bi"):
         our_connect(wrong)
+
+
+@pytest.mark.parametrize(
+    ("output", "printed"),
+    [
+        ("json", '[\n{"a":1,"text":"x\\ny"},\n{"a":1,"text":"z"}\n]\n'),
+        ("csv", '"a","text"\n1,"x\ny"\n1,"z"\n'),
+    ],
+)
+def test_the_query_command_prints_every_format_to_the_reader(
+    server: Server, monkeypatch: pytest.MonkeyPatch, output: str, printed: str
+) -> None:
+    monkeypatch.setenv("TOUCHSTREAM_CLICKHOUSE_URL", f"http://127.0.0.1:{server.port}")
+    monkeypatch.setenv("TOUCHSTREAM_CLICKHOUSE_USER", "bi")
+    monkeypatch.setenv("TOUCHSTREAM_CLICKHOUSE_PASSWORD", server.token)
+    sql = "SELECT a, arrayJoin(['x\ny', 'z']) AS text FROM kept"
+    result = CliRunner().invoke(app, ["query", sql, "--format", output])
+    assert (result.exit_code, result.output) == (0, printed)
 
 
 def test_the_writer_may_do_what_it_could(server: Server) -> None:
