@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check lint types format docs bench bench-identity bench-bi lock clean
+.PHONY: help demo test test-superset check lint types format docs bench bench-identity bench-bi lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -13,6 +13,9 @@ demo: .venv/local.stamp  ## run the main job on the embedded broker and ClickHou
 
 test: .venv/dev.stamp  ## run every test
 	@$(BIN)/python -m pytest
+
+test-superset: .venv/dev.stamp .venv-superset/stamp  ## try Apache Superset, in .venv-superset, on the embedded ClickHouse
+	@$(BIN)/python -m pytest tests/superset
 
 check: lint types  ## lint and types
 
@@ -48,9 +51,10 @@ lock: .venv/dev.stamp  ## pin all dependencies anew
 	@$(PIP) install uv==0.13.9
 	@for extra in "runtime" "local --extra local" "dev --extra local --extra dev"; do set -- $$extra; name=$$1; shift; \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $$* pyproject.toml -o requirements/$$name.txt; done
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes requirements/superset.in -o requirements/superset.txt
 
 clean:  ## remove the environment and all local state
-	rm -rf .venv .touchstream .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-superset .touchstream .mypy_cache .ruff_cache .pytest_cache
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -61,4 +65,13 @@ clean:  ## remove the environment and all local state
 	@echo "installing $* packages into .venv ..."
 	@$(PIP) install --require-hashes -r requirements/$*.txt
 	@$(PIP) install --no-deps --editable .
+	@touch $@
+
+# Apart from .venv: Superset needs SQLAlchemy 1.4 and older pandas and numpy.
+.venv-superset/stamp: requirements/superset.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
+	  { echo "Superset needs Python 3.11 or 3.12; say which: make test-superset PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "installing Superset into .venv-superset ..."
+	@$(PYTHON) -m venv .venv-superset
+	@.venv-superset/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/superset.txt
 	@touch $@

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
-from touchstream.streams.local.clickhouse_errors import ClickHouseError, Code
+from touchstream.streams.local.clickhouse_errors import ClickHouseError, Code, from_engine
 from touchstream.streams.local.clickhouse_handle import Handle, quote
 from touchstream.streams.local.clickhouse_request import Call
 
@@ -54,6 +54,8 @@ SAFE_TABLE_FUNCTIONS = frozenset(
 OUTSIDE = frozenset({"file"})
 """Functions that read outside of the tables and need no grant; refused as a name, wherever it is:
 `APPLY file` and `arrayMap(file, ...)` call it without brackets."""
+FORMATTING = re.compile(r": In scope SELECT formatQuerySingleLine\(.*\)(?=\. \(\w+\)$)", re.DOTALL)
+"""What a syntax error says about our query around the reader's."""
 
 # Of the text that the engine has formatted: no comments, no heredocs, one way to quote.
 TOKEN = re.compile(
@@ -102,10 +104,10 @@ def check_query(handle: Handle, call: Call, outside: frozenset[str]) -> None:
     # What cannot be classified cannot be parsed: formatting then fails with the engine's reason.
     if call.statement.rows is not None or kind.name not in ("READ_ONLY", "UNKNOWN"):
         raise _read_only()
-    formatted, _ = handle.query(f"SELECT formatQuerySingleLine({quote(sql)})", "RawBLOB", {})
+    formatted = _formatted(handle, sql)
     if kind.name == "UNKNOWN":
         raise _read_only()
-    _check_text(formatted.decode(), call.parameters, outside)
+    _check_text(formatted, call.parameters, outside)
 
 
 def restrict(handle: Handle, wanted: Mapping[str, str]) -> None:
@@ -128,6 +130,14 @@ def outside_tables(handle: Handle) -> frozenset[str]:
     """Table functions that are not known to be harmless, in lower case."""
     names, _ = handle.query("SELECT lower(name) FROM system.table_functions", "TabSeparated", {})
     return frozenset(names.decode().split()) - SAFE_TABLE_FUNCTIONS
+
+
+def _formatted(handle: Handle, sql: str) -> str:
+    try:
+        text, _ = handle.query(f"SELECT formatQuerySingleLine({quote(sql)})", "RawBLOB", {})
+    except ClickHouseError as error:
+        raise from_engine(FORMATTING.sub("", str(error))) from None
+    return text.decode()
 
 
 def _check_text(text: str, parameters: Mapping[str, str], outside: frozenset[str]) -> None:

@@ -297,6 +297,7 @@ def test_a_hostile_statement_is_refused(server: Server, sql: str) -> None:
 def test_what_is_not_one_statement_is_a_syntax_error(server: Server, sql: str) -> None:
     answer = ask(server, sql)
     assert (answer.status, answer.code) == (400, 62)
+    assert answer.body == ask(server, sql, user="default").body
 
 
 def test_a_name_from_a_parameter_is_looked_at_too(server: Server) -> None:
