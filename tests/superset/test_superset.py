@@ -238,7 +238,8 @@ def touchpoints(database: Database) -> int:
     columns = database.superset.get(path).body["result"]["columns"]
     kept = [{name: column[name] for name in ("id", "column_name")} for column in columns]
     added = {"column_name": "time", "expression": "occurred_at", "type": "DATETIME"}
-    put = database.superset.put(path, {"columns": [*kept, {**added, "is_dttm": True}]})
+    change = {"columns": [*kept, {**added, "is_dttm": True}], "main_dttm_col": "time"}
+    put = database.superset.put(path, change)
     assert put.status == 200, put
     return dataset
 
@@ -336,6 +337,8 @@ def test_sql_lab_answers_a_query(clickhouse: ClickHouse, database: Database) -> 
     [
         ("SELECT * FROM file('/etc/passwd', 'LineAsString')", "Not enough privileges. `file`"),
         ("SELECT * FROM url('http://127.0.0.1:1/', 'CSV', 'a UInt8')", "Not enough privileges"),
+        ("SELECT 1 SETTINGS max_threads = 1", "Error parsing"),
+        ("SELECT 1 FORMAT CSV", "Syntax error"),
         ("SELECT nothing FROM customers", "Unknown expression identifier `nothing`"),
         ("INSERT INTO customer_states (customer_id) VALUES ('x')", "does not allow for DDL/DML"),
     ],

@@ -8,11 +8,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+SUPERSET = (ROOT / "requirements" / "superset.in").read_text().splitlines()
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 DECLARED: dict[str, list[str]] = {
     "runtime": PROJECT["project"]["dependencies"],
     "local": PROJECT["project"]["dependencies"] + EXTRAS["local"],
     "dev": PROJECT["project"]["dependencies"] + EXTRAS["local"] + EXTRAS["dev"],
+    "superset": [line for line in SUPERSET if not line.startswith("#")],
 }
 
 
