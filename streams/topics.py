@@ -62,7 +62,13 @@ class TopicSpec:
 def topic_specs(days: Mapping[str, int] = RETENTION_DAYS) -> list[TopicSpec]:
     """All topics in creation order; `days` that records are kept, for each group."""
     room = {"max.message.bytes": str(BATCH_BYTES + (1 << 20))}
-    compacted = {**room, "cleanup.policy": "compact", "min.compaction.lag.ms": "3600000"}
+    compacted = {
+        **room,
+        "cleanup.policy": "compact",
+        "min.compaction.lag.ms": "3600000",
+        # What was erased from state is gone from the disk within a day.
+        "max.compaction.lag.ms": str(DAY_MS),
+    }
 
     def kept(group: str, *names: str) -> list[TopicSpec]:
         config = {**room, "retention.ms": str(days[group] * DAY_MS)}

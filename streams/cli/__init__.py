@@ -8,6 +8,7 @@ from touchstream.streams.cli.alerts import alerts_command
 from touchstream.streams.cli.demo import demo_command
 from touchstream.streams.cli.doctor import doctor_command
 from touchstream.streams.cli.erase import erase_command
+from touchstream.streams.cli.export import export_command
 from touchstream.streams.cli.identity import (
     identity_explain_command,
     identity_refused_command,
@@ -67,6 +68,7 @@ app.command("metrics")(metrics_command)
 app.command("reconcile")(reconcile_command)
 app.command("alerts")(alerts_command)
 app.command("erase")(erase_command)
+app.command("export")(export_command)
 customers.command("show")(customers_show_command)
 identities.command("show")(identity_show_command)
 identities.command("explain")(identity_explain_command)

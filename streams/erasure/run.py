@@ -13,7 +13,7 @@ from confluent_kafka import Message
 
 from touchstream.streams.changelog import state_of
 from touchstream.streams.cli.waiting import Deadline
-from touchstream.streams.erasure.store import ErasureStore, Place, Subject
+from touchstream.streams.erasure.store import DeadLetter, ErasureStore, Place, Subject
 from touchstream.streams.erasure.topics import ErasureTopics, Test
 from touchstream.streams.errors import TransientError
 from touchstream.streams.settings import Settings
@@ -55,7 +55,7 @@ class Erasure:
     """Erases one customer after the other from all stores."""
 
     def __init__(self, settings: Settings, client: Client) -> None:
-        self.store = ErasureStore(client)
+        self.store = ErasureStore(settings, client)
         self.topics = ErasureTopics(settings)
 
     def settle(self) -> None:
@@ -96,11 +96,7 @@ class Erasure:
             yield self._in_state(agent, traces)
 
     def _dead_letters(self, traces: Traces) -> list[Place]:
-        return [
-            each.place
-            for each in self.store.dead_letters()
-            if traces.in_dead_letter(each.place[0], each.key, each.value, each.detail)
-        ]
+        return [each.place for each in self.store.dead_letters() if is_of(traces, each)]
 
     def _in_topic(self, topic: str, is_trace: Test) -> Residue:
         found = [1 for record in self.topics.scan(topic) if is_trace(record)]
@@ -121,6 +117,12 @@ class Erasure:
                 live.add(key)
         note = f"{replaced} replaced values go when Kafka compacts the topic" if replaced else ""
         return Residue(f"Kafka {state_topic(agent)}", len(live), note)
+
+
+def is_of(traces: Traces, letter: DeadLetter) -> bool:
+    """Whether a dead letter in ClickHouse is about the customer."""
+    topic, *_ = letter.place
+    return traces.in_dead_letter(topic, letter.key, letter.value, letter.detail)
 
 
 def _has_passed(applied: dict[tuple[str, int], int], ends: dict[tuple[str, int], int]) -> bool:

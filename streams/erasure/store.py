@@ -16,6 +16,8 @@ from touchstream.streams.erasure.tables import (
     NAMED_IN_OTHERS,
     superseded,
 )
+from touchstream.streams.migrations import rendered
+from touchstream.streams.settings import Settings
 from touchstream.streams.table import Table
 from touchstream.streams.tables import DEAD_LETTERS, FACTS, IDENTITIES, LINKS
 
@@ -85,7 +87,8 @@ class Subject:
 class ErasureStore:
     """Reads and deletes through one client."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, settings: Settings, client: Client) -> None:
+        self._settings = settings
         self._client = client
 
     def subject(self, tokens: Collection[str]) -> Subject:
@@ -151,9 +154,9 @@ class ErasureStore:
         if rows:
             names = {"from": [row[0] for row in rows], "to": [row[1] for row in rows]}
             change = "customer_id = transform(identity, %(from)s, %(to)s, '')"
-            self._client.command(
+            self._change(
                 f"ALTER TABLE {FACTS.name} UPDATE {change} WHERE {NAMED_IN_OTHERS} {WAIT}",
-                parameters={**subject.parameters, **names},
+                {**subject.parameters, **names},
             )
 
     def _count(self, table: Table, where: str, subject: Subject) -> int:
@@ -161,9 +164,12 @@ class ErasureStore:
         return int(self._rows(sql, subject.parameters)[0][0])
 
     def _delete(self, table: Table, where: str, parameters: dict[str, Any]) -> None:
-        self._client.command(
-            f"ALTER TABLE {table.name} DELETE WHERE {where} {WAIT}", parameters=parameters
-        )
+        self._change(f"ALTER TABLE {table.name} DELETE WHERE {where} {WAIT}", parameters)
+
+    def _change(self, statement: str, parameters: dict[str, Any]) -> None:
+        """Run a statement on every server that has such rows."""
+        for each in rendered([statement], self._settings):
+            self._client.command(each, parameters=parameters)
 
     def _rows(self, sql: str, parameters: dict[str, Any]) -> list[Any]:
         return [*self._client.query(sql, parameters=parameters).result_rows]
