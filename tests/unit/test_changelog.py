@@ -71,7 +71,7 @@ def taken(log: MemoryLog, source: int = SOURCE) -> Changelog:
 def image_of(log: MemoryLog, source: int = SOURCE) -> Image:
     """What a reader makes of the log."""
     image = Image(source)
-    for record in log.partitions[TOPIC, 0]:
+    for record in run(log.read(TOPIC, 0, 0)):
         image.read(record)
     return image
 
@@ -161,6 +161,26 @@ def test_removed_key_stays_removed_after_a_restore() -> None:
     run(writer.append({b"a": b"1", b"b": b"2"}, 1))
     run(writer.append({b"a": b""}, 2))
     assert taken(log).image.values == {b"b": b"2"}
+
+
+def test_removed_key_is_forgotten_when_kafka_compacts_the_topic() -> None:
+    log = MemoryLog()
+    writer = taken(log)
+    run(writer.append({b"k": b"v"}, 1))
+    run(writer.append({b"k": b""}, 2))
+    stored = log.partitions[TOPIC, 0]
+    assert [each.value for each in stored if each.key == b"k"][-1] is None
+    assert image_of(log).values == {}
+
+
+def test_stale_removal_is_repaired_over() -> None:
+    log = MemoryLog()
+    stale, owner = usurped(log)
+    run(owner.append({b"k": b"v"}, 5))
+    write_stale(stale, {b"k": b""})
+    run(owner.append({}, 6))
+    assert image_of(log).values[b"k"] == b"v"
+    assert compacted(log)[b"k"].endswith(b"v")
 
 
 def test_marker_read_later_does_not_go_back() -> None:

@@ -1,4 +1,4 @@
-"""What carries a trace of a customer: its tokens in any spelling, or what is known of it in clear."""
+"""What carries a trace of a customer: its tokens in any spelling, or texts known of it."""
 
 from typing import Any
 

@@ -11,7 +11,7 @@ from touchstream.agents.identifiers import Identifiers, tokens_of
 from touchstream.agents.identity_messages import Touch, decode_identity
 from touchstream.agents.ingest import Ingest, channel_fields, find_identities, handling_ms
 from touchstream.agents.judgement import Refused
-from touchstream.agents.operations import SetRules, SetWord, encode_operation
+from touchstream.agents.operations import SetErased, SetRules, SetWord, encode_operation
 from touchstream.agents.rule_book import LEAD_MS
 from touchstream.agents.rules import UNIDENTIFIED, Kind, Rules
 from touchstream.agents.rules_file import default_rules
@@ -499,3 +499,57 @@ def test_operation_that_cannot_be_used_is_logged_with_its_place(
         heard(b"{}")
         heard(said(BROKEN))
     assert [text.count("offset=3") for text in caplog.messages] == [1, 1]
+
+
+def erasing(*erased: dict[str, Any], back: bool = False) -> Ingest:
+    """Ingest that has heard that identifiers were erased, or may come back now."""
+    operators = Heard()
+    tokens = [TOKENS.token(each["kind"], each["value"]).hex() for each in erased]
+    operators.suppressions.add(1, NOW_MS, SetErased(tokens, "op", back=back))
+    return Ingest(CODEC, TOKENS, SETTINGS, operators)
+
+
+NUMBER, VISITOR = identifier("crm_id", "4711"), identifier("anonymous_id", "a-1")
+
+
+@pytest.mark.parametrize(
+    ("erased", "left"),
+    [
+        ([NUMBER], None),
+        ([NUMBER, ANN, VISITOR], None),
+        ([ANN], ["crm_id", "anonymous_id"]),
+        ([ANN, VISITOR], ["crm_id"]),
+        ([identifier("email", "bob@example.com")], ["crm_id", "email", "anonymous_id"]),
+    ],
+    ids=["strongest", "all", "one", "two", "another"],
+)
+def test_touchpoint_is_left_out_with_its_strongest_identity_and_others_are_left_out_of_it(
+    erased: list[dict[str, Any]], left: list[str] | None
+) -> None:
+    value = encoded("web", identifiers=[VISITOR, ANN, NUMBER])
+    outcome = ingest(record("web", value), by=erasing(*erased))
+    if left is None:
+        assert outcome.messages == []
+        assert outcome.counts == {("suppressed", ""): 1}
+        return
+    touch = touch_in(outcome.messages[0])
+    assert [touch.kind, *(kind for kind, _, _ in touch.others)] == left
+
+
+@pytest.mark.parametrize(
+    ("occurred_at", "published_at", "number"),
+    [(NOW_MS, NOW_MS, 1), (NOW_MS - 1, NOW_MS, 0), (NOW_MS, NOW_MS - 1, 0)],
+)
+def test_what_happens_after_an_identity_came_back_is_taken(
+    occurred_at: int, published_at: int, number: int
+) -> None:
+    value = encoded("web", occurred_at=occurred_at)
+    read = record("web", value)._replace(timestamp_ms=published_at)
+    assert len(ingest(read, by=erasing(ANN, back=True)).messages) == number
+
+
+def test_rejected_touchpoint_of_an_erased_identity_is_no_dead_letter() -> None:
+    value = encoded("web", occurred_at=NOW_MS - 365 * DAY_MS, identifiers=[NUMBER, ANN])
+    assert [m.topic for m in ingest(record("web", value)).messages] == [DEAD_LETTER]
+    outcome = ingest(record("web", value), by=erasing(ANN))
+    assert (outcome.messages, outcome.rows) == ([], {})

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from touchstream.agents.evidence import Mark
+from touchstream.agents.heard import Heard
 from touchstream.agents.identity_messages import (
+    Erase,
     IdentityMessage,
     Marked,
     Ruled,
@@ -17,6 +19,7 @@ from touchstream.agents.judgement import Refused
 from touchstream.agents.operate import Operate
 from touchstream.agents.operations import (
     Operation,
+    SetErased,
     SetMark,
     SetRules,
     SetWord,
@@ -25,6 +28,7 @@ from touchstream.agents.operations import (
 )
 from touchstream.agents.resolution import Word
 from touchstream.agents.rules_file import default_rules
+from touchstream.agents.suppressions import FOREVER
 from touchstream.streams.dead_letters import Reason
 from touchstream.streams.errors import PoisonError
 from touchstream.streams.internal import unframe
@@ -84,6 +88,32 @@ def test_word_goes_to_the_identity_it_names_first(
     assert told(message) == expected
 
 
+@pytest.mark.parametrize(
+    ("back", "reason", "until"),
+    [(False, Refused.ERASED, FOREVER), (True, None, NOW_MS)],
+    ids=["erase", "back"],
+)
+def test_erasure_goes_to_each_identity(back: bool, reason: Refused | None, until: int) -> None:
+    messages = said(SetErased([A.hex(), B.hex()], "ann", "request 17", back))
+    assert [message.key for message in messages] == [A, B]
+    mark = Mark(7, reason, "ann", "request 17", NOW_MS)
+    assert [told(message) for message in messages] == [Erase(mark, until)] * 2
+
+
+@pytest.mark.parametrize("operation", [WORD, SetMark(B.hex(), True, "ann")], ids=["word", "mark"])
+@pytest.mark.parametrize(("number", "passed"), [(6, 1), (7, 1), (8, 0)])
+def test_what_was_said_of_an_identity_before_it_was_erased_is_not_passed_on(
+    operation: Operation, number: int, passed: int
+) -> None:
+    """The operation is number 7; when the log is read again, later erasures are known."""
+    heard = Heard()
+    heard.suppressions.add(number, NOW_MS, SetErased([B.hex()], "ann"))
+    records = [record(encode_operation(operation))]
+    outcome = run_chunk(Operate(heard), records, {}, source=SOURCE, partitions=PARTITIONS)
+    assert len(outcome.messages) == passed
+    assert outcome.counts["suppressed", ""] == 1 - passed
+
+
 def test_rules_go_to_every_partition() -> None:
     messages = said(RULES)
     assert [(m.topic, m.partition) for m in messages] == [(IDENTITY, p) for p in range(PARTITIONS)]
@@ -139,6 +169,10 @@ POISON = {
     "kind and value for a token": (altered(other="email:ann@b.c"), Reason.INVALID_VALUE),
     "one identity only": (altered(other=A.hex()), Reason.INVALID_VALUE),
     "one identity in two spellings": (altered(other=A.hex().upper()), Reason.INVALID_VALUE),
+    "erasure of no token": (
+        encode_operation(SetErased([A.hex(), "no token"], "ann")),
+        Reason.INVALID_VALUE,
+    ),
     "no mark of a token": (
         encode_operation(SetMark("cookie:1", True, "ann")),
         Reason.INVALID_VALUE,
