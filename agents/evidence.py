@@ -73,7 +73,8 @@ class Vertex(msgspec.Struct, array_like=True):
     erasure: int = 0
     """Place of the latest erasure in the log of operations."""
     going: Mark | None = None
-    """Who wants it forgotten, while its root has not let it go yet."""
+    """Why it is to be forgotten, while its root has not let it go yet: it was erased (number of the
+    operation), or a neighbour was, and it is known from nothing else (0)."""
     own: int | None = None
     """Its earliest sight that does not stand with a link: as the strongest identity of a
     touchpoint, or with an identity that keeps the link alone."""
@@ -94,7 +95,7 @@ class Vertex(msgspec.Struct, array_like=True):
 
     def forgets(self, at: int) -> bool:
         """Whether what happened at `at` (ms) was erased."""
-        return self.going is not None or at < self.erased
+        return at < self.erased or bool(self.going and self.going.number)
 
     def stand(self, time: int) -> bool:
         """It was seen at `time`, whatever its links say; True when that is earlier than known."""

@@ -56,7 +56,7 @@ class Identity:
             return
         source = f"touchpoint {touch.channel}/{touch.event_id}"
         cause = Cause(source, touch.channel, turn.record.timestamp_ms)
-        asks, news = self._open(touch.kind, touch.occurred_at)
+        asks, news = self._open(touch.kind, touch.occurred_at, cause)
         if vertex.stand(touch.occurred_at) and not news:
             turn.save(vertex)
         seen = (touch.occurred_at, touch.event_id)
@@ -76,7 +76,7 @@ class Identity:
             self.turn.send(link.other, Forgotten(self.me, link.cause))
             return
         time = min(time for time, _ in link.sights.values())
-        asks, news = self._open(link.kind, time)
+        asks, news = self._open(link.kind, time, link.cause)
         known = vertex.keep(link.other, link.other_kind, link.sights, rules, link.alone)
         fresh = known is not None and known.see(link.sights) | (known.alone != link.alone)
         if known is not None:
@@ -193,12 +193,16 @@ class Identity:
             root.renew(cause)
             self._close(root)
 
-    def _open(self, kind: str, time: int) -> tuple[list[Ask], bool]:
+    def _open(self, kind: str, time: int, cause: Cause) -> tuple[list[Ask], bool]:
         """Seen at `time`; True when we are new or were never seen as early."""
-        asks = [] if self.vertex.first_seen is not None else self._all_asks()
-        news = self.vertex.see(kind, time)
+        vertex = self.vertex
+        if vertex.going:  # with an erased neighbour, but here is another sight
+            vertex.going = vertex.first_seen = None
+            self.notice(cause)
+        asks = [] if vertex.first_seen is not None else self._all_asks()
+        news = vertex.see(kind, time)
         if news:
-            self.turn.save(self.vertex)
+            self.turn.save(vertex)
         return asks, news
 
     def _link(self, kind: str, other: Token, sights: Sights, cause: Cause) -> bool:
