@@ -25,7 +25,7 @@ lint: .venv/dev.stamp
 
 types: .venv/dev.stamp
 	@$(BIN)/mypy -p touchstream.streams -p touchstream.agents -p touchstream.schemas
-	@MYPYPATH=tests/simulation $(BIN)/mypy tests benchmarks
+	@MYPYPATH=tests/simulation:tests/kafka $(BIN)/mypy tests benchmarks
 
 format: .venv/dev.stamp  ## format the code
 	@$(BIN)/ruff check --fix-only .

@@ -1,4 +1,8 @@
-"""Shared fixtures: an embedded ClickHouse for the session, settings with their own database."""
+"""Shared fixtures: the servers that tests run against, and settings of their own.
+
+`--broker` chooses the Kafka of the tests that run the whole product: the embedded one, each stack
+with its own, or Apache Kafka (see `tests/kafka`), one for the session.
+"""
 
 import subprocess
 import sys
@@ -7,11 +11,34 @@ from contextlib import AbstractContextManager, contextmanager
 from uuid import uuid4
 
 import pytest
+from brokers import KafkaCluster
 
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.settings import Settings
 
 READY = "listening on "
+BROKERS = {"embedded": 0, "kafka1": 1, "kafka3": 3}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--broker",
+        choices=BROKERS,
+        default="embedded",
+        help="what the whole product runs on: the embedded one, or 1 or 3 of Apache Kafka",
+    )
+
+
+@pytest.fixture(scope="session")
+def kafka(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[KafkaCluster | None]:
+    """The Kafka that was asked for; None: the embedded broker."""
+    if not (brokers := BROKERS[request.config.getoption("--broker")]):
+        yield None
+        return
+    with KafkaCluster(tmp_path_factory.mktemp("kafka"), brokers=brokers) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

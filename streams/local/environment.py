@@ -14,9 +14,9 @@ SOURCES = (PREFIX + "CONFIG", PREFIX + "SECRETS_DIR")
 
 
 def local_settings(
-    given: Settings, directory: Path, kafka_port: int, clickhouse_port: int
+    given: Settings, directory: Path, kafka_port: int | None, clickhouse_port: int
 ) -> Settings:
-    """Adjust settings to the embedded broker and ClickHouse."""
+    """Adjust settings to the embedded ClickHouse and broker; no port: Kafka stays as given."""
     if given.profile != "local":
         raise ConfigurationError(
             "the embedded stack is not for production: "
@@ -25,16 +25,22 @@ def local_settings(
     patience = {"session_timeout_seconds": 6.0, "rebalance_timeout_seconds": 3.0}
     adjusted: dict[str, object] = {
         **{name: value for name, value in patience.items() if name not in given.model_fields_set},
-        "kafka_bootstrap_servers": f"{LOOPBACK}:{kafka_port}",
-        "kafka_security_protocol": "PLAINTEXT",
-        "kafka_idempotence": False,  # the broker refuses aiokafka's idempotent producer
-        "replication_factor": 1,
+        **({} if kafka_port is None else _embedded_broker(kafka_port)),
         "clickhouse_url": f"http://{LOOPBACK}:{clickhouse_port}",
         "clickhouse_user": "default",
         "clickhouse_password": SecretStr(""),
         "data_directory": directory,
     }
     return given.model_copy(update=adjusted)
+
+
+def _embedded_broker(port: int) -> dict[str, object]:
+    return {
+        "kafka_bootstrap_servers": f"{LOOPBACK}:{port}",
+        "kafka_security_protocol": "PLAINTEXT",
+        "kafka_idempotence": False,  # the broker refuses aiokafka's idempotent producer
+        "replication_factor": 1,
+    }
 
 
 def worker_environment(settings: Settings, metrics_port: int) -> dict[str, str]:

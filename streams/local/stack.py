@@ -42,7 +42,9 @@ class LocalOptions:
     directory: Path | None = None
     """None: `data_directory` of the settings."""
     workers: int = 2
-    kafka_port: int = 9092
+    kafka_port: int | None = 9092
+    """None: no broker is started; Kafka is where the settings say. Its topics must be as new as the
+    tables, which start empty each time."""
     clickhouse_port: int = 8123
     metrics_port: int = 9464
 
@@ -82,7 +84,7 @@ class LocalStack:
         self._directory = (self._options.directory or settings.data_directory).resolve()
         self._running = ExitStack()
         self.servers: list[Child] = []
-        """Broker and ClickHouse, once started."""
+        """Broker, if it is embedded, and ClickHouse, once started."""
         self._failures: list[str] = []
         self._failed = threading.Event()
 
@@ -115,11 +117,14 @@ class LocalStack:
             left -= WATCH_SECONDS
 
     def _start(self, running: ExitStack) -> None:
-        kafka, clickhouse, *self.metrics_ports = choose_ports(_wanted_ports(self._options))
+        clickhouse, *ports = choose_ports(_wanted_ports(self._options))
+        self.metrics_ports = ports[: self._options.workers]
+        kafka = None if self._options.kafka_port is None else ports[-1]
         self.settings = local_settings(self._given, self._directory, kafka, clickhouse)
         _empty_logs(self._directory / "logs")
         tables = _empty_tables(self._directory / "clickhouse")
-        self._serve(running, "broker", broker_arguments(kafka), broker_answers(kafka))
+        if kafka is not None:
+            self._serve(running, "broker", broker_arguments(kafka), broker_answers(kafka))
         token_file = self._directory / TOKEN_FILE
         self.reader_token = reader_token(token_file)
         database = self.settings.clickhouse_database
@@ -161,11 +166,11 @@ class LocalStack:
 
 
 def _wanted_ports(options: LocalOptions) -> list[tuple[int, str]]:
-    first = options.metrics_port
+    kafka, first = options.kafka_port, options.metrics_port
     return [
-        (options.kafka_port, "--kafka-port"),
         (options.clickhouse_port, "--clickhouse-port"),
         *((first + i if first else 0, "--metrics-port") for i in range(options.workers)),
+        *([] if kafka is None else [(kafka, "--kafka-port")]),
     ]
 
 

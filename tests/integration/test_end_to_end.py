@@ -1,4 +1,4 @@
-"""The product itself, on the embedded stack: publish, kill, repeat, reject; then ask ClickHouse."""
+"""The product itself, on either broker: publish, kill, repeat, reject; then ask ClickHouse."""
 
 import json
 import random
@@ -12,8 +12,10 @@ from typing import Any
 
 import oracle
 import pytest
+from brokers import KafkaCluster
 from clickhouse_connect.driver.client import Client
 from confluent_kafka import Producer
+from stacks import local_stack
 
 from touchstream.agents.history import Said
 from touchstream.agents.resolution import Word
@@ -25,7 +27,7 @@ from touchstream.streams.codec import TouchpointCodec
 from touchstream.streams.kafka_config import kafka_config
 from touchstream.streams.kafka_log import KafkaLog
 from touchstream.streams.local.environment import worker_environment
-from touchstream.streams.local.stack import LocalOptions, LocalStack
+from touchstream.streams.local.stack import LocalStack
 from touchstream.streams.publisher import Publisher
 from touchstream.streams.settings import Settings
 from touchstream.streams.topics import DEAD_LETTER
@@ -45,10 +47,10 @@ TOTALS = (
 )
 
 
-def start(folder: Path, workers: int) -> LocalStack:
-    options = LocalOptions(folder, workers, kafka_port=0, clickhouse_port=0, metrics_port=0)
+def start(folder: Path, workers: int, kafka: KafkaCluster | None) -> LocalStack:
     # A killed worker's partitions are given away after the session timeout.
-    return LocalStack(Settings(session_timeout_seconds=3, rebalance_timeout_seconds=2), options)
+    settings = Settings(session_timeout_seconds=3, rebalance_timeout_seconds=2)
+    return local_stack(folder, settings, workers=workers, kafka=kafka)
 
 
 def publish(settings: Settings, touchpoints: Sequence[oracle.Published]) -> None:
@@ -104,12 +106,14 @@ def wait_until_right(
         time.sleep(0.25)
 
 
-def test_twice_and_in_random_order_gives_the_same(tmp_path: Path) -> None:
+def test_twice_and_in_random_order_gives_the_same(
+    tmp_path: Path, kafka: KafkaCluster | None
+) -> None:
     rng = random.Random(7)
     published = oracle.random_touchpoints(rng, people=2_000, number=3_000)
     everything = published * 2
     rng.shuffle(everything)
-    with start(tmp_path, workers=2) as stack:
+    with start(tmp_path, 2, kafka) as stack:
         publish(stack.settings, everything)
         client = connect(stack.settings)
         wait_until_right(client, published)
@@ -119,11 +123,13 @@ def test_twice_and_in_random_order_gives_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("workers", "kills"), [(1, 3), (2, 1)])
-def test_killed_workers_lose_and_repeat_nothing(tmp_path: Path, workers: int, kills: int) -> None:
+def test_killed_workers_lose_and_repeat_nothing(
+    tmp_path: Path, kafka: KafkaCluster | None, workers: int, kills: int
+) -> None:
     rng = random.Random(workers)
     published = oracle.random_touchpoints(rng, people=4_000, number=6_000)
     parts = [published[n :: kills + 1] for n in range(kills + 1)]
-    with start(tmp_path, workers) as stack:
+    with start(tmp_path, workers, kafka) as stack:
         client = connect(stack.settings)
         for part in parts[:-1]:
             before = count(client)
@@ -135,7 +141,9 @@ def test_killed_workers_lose_and_repeat_nothing(tmp_path: Path, workers: int, ki
         client.close()
 
 
-def test_operators_split_and_join_customers_and_every_figure_follows(tmp_path: Path) -> None:
+def test_operators_split_and_join_customers_and_every_figure_follows(
+    tmp_path: Path, kafka: KafkaCluster | None
+) -> None:
     rng = random.Random(11)
     published = oracle.random_touchpoints(rng, people=300, number=1_500)
     rules = tmp_path / "rules.toml"
@@ -145,7 +153,7 @@ def test_operators_split_and_join_customers_and_every_figure_follows(tmp_path: P
     (one, other), *_ = [pair for pair in found.joined if sum(pair[0]) % 3]
     denied = [(one, other, Word(1, False, "ann", "", 0))]
     allowed = [(one, other, Word(2, True, "ann", "", 0))]
-    with start(tmp_path / "stack", workers=2) as stack:
+    with start(tmp_path / "stack", 2, kafka) as stack:
         client = connect(stack.settings)
         publish(stack.settings, published)
         wait_until_right(client, published)
@@ -184,8 +192,10 @@ def wait_for_more(client: Client, before: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    with start(tmp_path_factory.mktemp("stack"), workers=1) as stack:
+def stack(
+    tmp_path_factory: pytest.TempPathFactory, kafka: KafkaCluster | None
+) -> Iterator[LocalStack]:
+    with start(tmp_path_factory.mktemp("stack"), 1, kafka) as stack:
         yield stack
 
 
@@ -226,10 +236,11 @@ def test_each_bad_record_is_one_dead_letter_and_its_neighbours_count(
 ) -> None:
     codec = TouchpointCodec(max_payload_bytes=4 << 20)
     producer = Producer(kafka_config(stack.settings))
+    topic = stack.settings.topic_prefix + "touchpoints.web"
     for number, value in enumerate(poison().values()):
         good = codec.encode("web", {**GOOD, "event_id": f"good-{number}"})
-        producer.produce("touchpoints.web", value=value, partition=0)
-        producer.produce("touchpoints.web", value=good, partition=0)
+        producer.produce(topic, value=value, partition=0)
+        producer.produce(topic, value=good, partition=0)
     assert producer.flush(30) == 0
     deadline = time.monotonic() + PATIENCE_SECONDS
     while count(client) < len(poison()):

@@ -18,9 +18,11 @@ from typing import NamedTuple
 
 import oracle
 import pytest
+from brokers import KafkaCluster
 from clickhouse_connect.driver.client import Client
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from lives import START_MS
+from stacks import local_stack
 
 from touchstream.agents.history import judge_history, links_of, resolve_history
 from touchstream.agents.rules import Rules
@@ -28,7 +30,7 @@ from touchstream.agents.rules_file import default_rules, parse_rules
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.kafka_config import kafka_config
 from touchstream.streams.local.environment import worker_environment
-from touchstream.streams.local.stack import LocalOptions, LocalStack
+from touchstream.streams.local.stack import LocalStack
 from touchstream.streams.publisher import Publisher
 from touchstream.streams.settings import Settings
 from touchstream.streams.topics import CUSTOMER, IDENTITY, OPERATIONS, TOUCHPOINTS
@@ -168,10 +170,11 @@ def links(order: Order) -> set[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+def stack(
+    tmp_path_factory: pytest.TempPathFactory, kafka: KafkaCluster | None
+) -> Iterator[LocalStack]:
     folder = tmp_path_factory.mktemp("stack")
-    options = LocalOptions(folder, 2, kafka_port=0, clickhouse_port=0, metrics_port=0)
-    with LocalStack(Settings(), options) as stack:
+    with local_stack(folder, Settings(), workers=2, kafka=kafka) as stack:
         yield stack
 
 
@@ -241,7 +244,8 @@ def at_rest(settings: Settings) -> bool:
 
 def places(settings: Settings) -> list[TopicPartition]:
     """Every partition that a worker reads."""
-    topics = (*TOUCHPOINTS, OPERATIONS, IDENTITY, CUSTOMER)
+    prefix = settings.topic_prefix
+    topics = [prefix + topic for topic in (*TOUCHPOINTS, OPERATIONS, IDENTITY, CUSTOMER)]
     return [TopicPartition(topic, p) for topic in topics for p in range(settings.partitions)]
 
 

@@ -8,12 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from brokers import KafkaCluster
 from clickhouse_connect.driver.client import Client
+from stacks import local_stack
 
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.demo import cdnow
 from touchstream.streams.local.environment import worker_environment
-from touchstream.streams.local.stack import LocalOptions, LocalStack
+from touchstream.streams.local.stack import LocalStack
 from touchstream.streams.publisher import Publisher
 from touchstream.streams.settings import Settings
 
@@ -92,12 +94,14 @@ def at(event_id: str, moment: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+def stack(
+    tmp_path_factory: pytest.TempPathFactory, kafka: KafkaCluster | None
+) -> Iterator[LocalStack]:
     """A pipeline that has taken everything."""
     published = [*purchases(), *answers(), *calls(), *buyers(), *posts()]
     folder = tmp_path_factory.mktemp("golden")
-    options = LocalOptions(folder, 2, kafka_port=0, clickhouse_port=0, metrics_port=0)
-    with LocalStack(Settings(sentiment_model="vader"), options) as stack:
+    settings = Settings(sentiment_model="vader")
+    with local_stack(folder, settings, workers=2, kafka=kafka) as stack:
         with Publisher(stack.settings) as publisher:
             for channel, touchpoint in published:
                 publisher.publish(channel, touchpoint)

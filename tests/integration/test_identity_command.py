@@ -11,19 +11,16 @@ from uuid import uuid4
 import pytest
 from clickhouse_connect.driver.client import Client
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from stacks import broker_alone
 from typer.testing import CliRunner, Result
 
 from touchstream.agents.identifiers import identity_token
 from touchstream.agents.identity_commands import WholeStore, dry_run_of, explain_two
 from touchstream.agents.operations import Operation, SetMark, SetRules, SetWord, decode_operation
 from touchstream.schemas import load_identity_rules_text
-from touchstream.streams.admin import apply_topics
 from touchstream.streams.cli import app, identity_rules, identity_words
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.identity_store import IdentityStore
-from touchstream.streams.local.broker import broker_answers, broker_arguments
-from touchstream.streams.local.ports import choose_ports
-from touchstream.streams.local.processes import Child, Command
 from touchstream.streams.migrations import migrate
 from touchstream.streams.operations_log import publish_operation
 from touchstream.streams.settings import LOCAL_IDENTITY_KEY, Settings
@@ -525,16 +522,8 @@ def test_a_dry_run_changes_nothing(bought: Tables, rules_file: Path) -> None:
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Settings of an embedded broker with all topics."""
-    [port] = choose_ports([(0, "")])
-    log = tmp_path_factory.mktemp("broker") / "broker.log"
-    child = Child(Command("broker", broker_arguments(port), log))
-    try:
-        child.wait_until(broker_answers(port), within_seconds=60)
-        settings = Settings(kafka_bootstrap_servers=f"127.0.0.1:{port}", partitions=2)
-        apply_topics(settings)
+    with broker_alone(tmp_path_factory.mktemp("broker"), None) as settings:
         yield settings
-    finally:
-        child.stop()
 
 
 def test_operations_stand_in_one_partition_in_order(broker: Settings) -> None:

@@ -1,0 +1,167 @@
+"""Two live writers of one state partition on a broker: whoever wins, every input counts once.
+
+Each writer does what a lane does: it takes the partition, applies the inputs after the marker, and
+appends state and marker. It may be frozen with a batch in its hands until the other has claimed the
+partition; what it appends then is a zombie's.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+import pytest
+from brokers import KafkaCluster
+from stacks import PARTITIONS, broker_alone
+
+from touchstream.streams.changelog import CLAIM, MARKER, Changelog
+from touchstream.streams.errors import OwnershipLost
+from touchstream.streams.kafka_log import KafkaLog
+from touchstream.streams.log import Entry
+from touchstream.streams.records import Record
+from touchstream.streams.settings import Settings
+
+pytestmark = pytest.mark.integration
+TOPIC, SOURCE, EPOCH_BYTES = "cx.state.stitch", 7, 4
+INPUTS = 400
+KEYS = 5
+LARGEST_CHUNK = 4
+
+
+@pytest.fixture(scope="module")
+def settings(
+    tmp_path_factory: pytest.TempPathFactory, kafka: KafkaCluster | None
+) -> Iterator[Settings]:
+    with broker_alone(tmp_path_factory.mktemp("broker"), kafka) as settings:
+        yield settings
+
+
+class Claims:
+    """How often the partition has been claimed; one writer at a time may wait for the next."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.are_over = False
+        self._changed = asyncio.Condition()
+        self._frozen = asyncio.Lock()
+
+    async def add(self, *, last: bool = False) -> None:
+        async with self._changed:
+            self.number += not last
+            self.are_over |= last
+            self._changed.notify_all()
+
+    async def wait_for_next(self) -> None:
+        if self._frozen.locked():
+            return
+        async with self._frozen, self._changed:
+            seen = self.number
+            await self._changed.wait_for(lambda: self.number > seen or self.are_over)
+
+
+class FreezingLog:
+    """A writer's connection; now and then a batch is held until another writer has claimed."""
+
+    def __init__(self, settings: Settings, claims: Claims, rng: random.Random) -> None:
+        self._log = KafkaLog(settings)
+        self._claims = claims
+        self._rng = rng
+
+    async def append(self, topic: str, partition: int, entries: Sequence[Entry]) -> int:
+        if entries[0][0] == CLAIM:
+            offset = await self._log.append(topic, partition, entries)
+            await self._claims.add()
+            return offset
+        if self._rng.random() < 0.1:
+            await self._claims.wait_for_next()
+        return await self._log.append(topic, partition, entries)
+
+    async def read(self, topic: str, partition: int, start: int) -> Iterable[Record]:
+        return await self._log.read(topic, partition, start)
+
+    async def close(self) -> None:
+        await self._log.close()
+
+
+def key_of(number: int) -> bytes:
+    return b"key %d" % (number * number % KEYS)
+
+
+def counted(inputs: int) -> dict[bytes, bytes]:
+    """The truth: how many of the inputs have each key."""
+    return {key: b"%d" % n for key, n in Counter(map(key_of, range(inputs))).items()}
+
+
+def changes(state: dict[bytes, bytes], numbers: range) -> dict[bytes, bytes]:
+    new = Counter(map(key_of, numbers))
+    return {key: b"%d" % (int(state.get(key, 0)) + n) for key, n in new.items()}
+
+
+class Writer:
+    """One process as far as the partition is concerned."""
+
+    def __init__(
+        self, settings: Settings, partition: int, claims: Claims, rng: random.Random
+    ) -> None:
+        self._log = FreezingLog(settings, claims, rng)
+        self._changelog = Changelog(self._log, TOPIC, partition, SOURCE)
+        self._claims = claims
+        self._rng = rng
+        self.times_lost = 0
+
+    async def run(self) -> None:
+        """Take the partition again and again until all inputs are applied."""
+        while self._next < INPUTS:
+            await self._changelog.take()
+            assert self._changelog.image.values == counted(self._next)
+            try:
+                await self._apply()
+            except OwnershipLost:
+                self.times_lost += 1
+        await self._claims.add(last=True)
+        await self._log.close()
+
+    @property
+    def _next(self) -> int:
+        return self._changelog.image.applied + 1
+
+    async def _apply(self) -> None:
+        """Apply chunks of inputs; ends for no reason now and then, as an assignment does."""
+        while self._next < INPUTS and self._rng.random() > 0.05:
+            end = min(INPUTS, self._next + self._rng.randint(1, LARGEST_CHUNK))
+            chunk = range(self._next, end)
+            await self._changelog.append(changes(self._changelog.image.values, chunk), end - 1)
+
+
+async def race(settings: Settings, partition: int) -> list[int]:
+    """Two writers to the end; how often each lost the partition while it wrote."""
+    claims = Claims()
+    seeds = (2 * partition, 2 * partition + 1)
+    writers = [Writer(settings, partition, claims, random.Random(seed)) for seed in seeds]
+    await asyncio.wait_for(asyncio.gather(*(writer.run() for writer in writers)), 120)
+    return [writer.times_lost for writer in writers]
+
+
+async def restored(settings: Settings, partition: int) -> Changelog:
+    """The partition as the next owner finds it, once it has written over what zombies left."""
+    log = KafkaLog(settings)
+    changelog = Changelog(log, TOPIC, partition, SOURCE)
+    await changelog.take()
+    await log.close()
+    return changelog
+
+
+def last_values(settings: Settings, partition: int) -> dict[bytes, bytes]:
+    """The last value of each key, whoever wrote it: what compaction leaves."""
+    records = KafkaLog(settings).read_now(TOPIC, partition, 0)
+    last = {record.key: (record.value or b"")[EPOCH_BYTES:] for record in records if record.key}
+    return {key: value for key, value in last.items() if key not in (CLAIM, MARKER)}
+
+
+@pytest.mark.parametrize("partition", range(PARTITIONS))
+def test_two_live_writers_count_every_input_once(settings: Settings, partition: int) -> None:
+    times_lost = asyncio.run(race(settings, partition))
+    assert min(times_lost) > 0, "each must have been the zombie at least once"
+    owner = asyncio.run(restored(settings, partition))
+    assert (owner.image.values, owner.image.applied) == (counted(INPUTS), INPUTS - 1)
+    assert last_values(settings, partition) == counted(INPUTS)

@@ -1,0 +1,51 @@
+"""What a test runs on: the broker that was chosen, alone or below the whole product."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from brokers import KafkaCluster
+
+from touchstream.streams.admin import apply_topics
+from touchstream.streams.local.broker import broker_answers, broker_arguments
+from touchstream.streams.local.ports import LOOPBACK, choose_ports
+from touchstream.streams.local.processes import Child, Command
+from touchstream.streams.local.stack import LocalOptions, LocalStack
+from touchstream.streams.settings import Settings
+
+PARTITIONS = 4
+
+
+def local_stack(
+    folder: Path, settings: Settings, *, workers: int, kafka: KafkaCluster | None
+) -> LocalStack:
+    """Workers, an embedded ClickHouse, and `kafka` or else an embedded broker, on free ports."""
+    if kafka is None:
+        return LocalStack(settings, LocalOptions(folder, workers, 0, 0, 0))
+    return LocalStack(kafka.settings(settings), LocalOptions(folder, workers, None, 0, 0))
+
+
+@contextmanager
+def broker_alone(folder: Path, kafka: KafkaCluster | None) -> Iterator[Settings]:
+    """Settings of a broker with all topics and nothing else: no ClickHouse, no workers."""
+    with ExitStack() as running:
+        if kafka:
+            settings = kafka.settings(Settings(partitions=PARTITIONS))
+        else:
+            settings = running.enter_context(_embedded(folder))
+        apply_topics(settings)
+        yield settings
+
+
+@contextmanager
+def _embedded(folder: Path) -> Iterator[Settings]:
+    [port] = choose_ports([(0, "")])
+    broker = Child(Command("broker", broker_arguments(port), folder / "broker.log"))
+    try:
+        broker.wait_until(broker_answers(port), within_seconds=60)
+        address = f"{LOOPBACK}:{port}"
+        yield Settings(
+            kafka_bootstrap_servers=address, kafka_idempotence=False, partitions=PARTITIONS
+        )
+    finally:
+        broker.stop()
