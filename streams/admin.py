@@ -1,5 +1,6 @@
 """Topics on the broker: created with their settings, checked, and identified."""
 
+import time
 from collections import defaultdict
 from collections.abc import Collection
 from concurrent.futures import Future
@@ -23,6 +24,7 @@ from touchstream.streams.settings import Settings
 from touchstream.streams.topics import TopicSpec, topic_specs
 
 TIMEOUT_SECONDS = 10.0
+POLL_SECONDS = 0.1
 
 
 class Difference(NamedTuple):
@@ -67,7 +69,17 @@ def apply_topics(settings: Settings) -> list[str]:
     if missing:
         for created in client.create_topics(missing).values():
             _result(created, settings)
+        _wait_until_known(client, settings, wanted)
     return [topic.topic for topic in missing]
+
+
+def _wait_until_known(client: AdminClient, settings: Settings, names: Collection[str]) -> None:
+    """Created topics reach the brokers one by one; whoever comes next must find them."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while unknown := set(names) - set(partition_counts(client, settings)):
+        if time.monotonic() > deadline:
+            raise TransientError(f"Kafka has created topics but does not show them: {unknown}")
+        time.sleep(POLL_SECONDS)
 
 
 def topic_differences(settings: Settings) -> list[Difference]:
@@ -105,7 +117,7 @@ def alter_topics(settings: Settings, differences: Collection[Difference]) -> Non
 
 def wanted_topics(settings: Settings) -> dict[str, TopicSpec]:
     """Every topic by its name on the broker."""
-    specs = topic_specs(load_retention(settings).topics)
+    specs = topic_specs(load_retention(settings).topics, settings.replication_factor)
     return {settings.topic_prefix + spec.name: spec for spec in specs}
 
 

@@ -136,7 +136,7 @@ class FaustApp:
 def faust_settings(settings: Settings) -> dict[str, Any]:
     """Faust's own settings: no web server, no tables, no leader topic, no topic creation."""
     return {
-        "broker": [f"{chunk_transport.SCHEME}://{settings.kafka_bootstrap_servers}"],
+        "broker": broker_urls(settings.kafka_bootstrap_servers),
         "broker_credentials": credentials(settings),
         "broker_session_timeout": settings.session_timeout_seconds,
         "broker_request_timeout": 2 * settings.session_timeout_seconds,
@@ -156,6 +156,11 @@ def faust_settings(settings: Settings) -> dict[str, Any]:
         "web_enabled": False,
         "worker_redirect_stdouts": False,
     }
+
+
+def broker_urls(servers: str) -> list[str]:
+    """One URL a server, for our transport; Faust does not split `host:port,host:port` itself."""
+    return [f"{chunk_transport.SCHEME}://{server.strip()}" for server in servers.split(",")]
 
 
 def credentials(settings: Settings) -> Any:

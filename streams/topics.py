@@ -59,9 +59,16 @@ class TopicSpec:
     config: dict[str, str]
 
 
-def topic_specs(days: Mapping[str, int] = RETENTION_DAYS) -> list[TopicSpec]:
-    """All topics in creation order; `days` that records are kept, for each group."""
+def topic_specs(
+    days: Mapping[str, int] = RETENTION_DAYS, replicas: int = 1
+) -> list[TopicSpec]:
+    """All topics in creation order; `days` that records are kept, for each group.
+
+    Of three replicas two must have a record before it counts.
+    """
     room = {"max.message.bytes": str(BATCH_BYTES + (1 << 20))}
+    if replicas >= 3:
+        room["min.insync.replicas"] = "2"
     compacted = {
         **room,
         "cleanup.policy": "compact",

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,10 @@ import pytest
 from brokers import KafkaCluster
 from clickhouse_connect.driver.client import Client
 from confluent_kafka import Producer
-from stacks import local_stack
+from stacks import IMPATIENT, local_stack
+from truth import PATIENCE_SECONDS, count, expected, publish, seen, wait_for_more, wait_until_right
 
-from touchstream.agents.history import Said
 from touchstream.agents.resolution import Word
-from touchstream.agents.rules import Rules
 from touchstream.agents.rules_file import parse_rules
 from touchstream.schemas import load_identity_rules_text
 from touchstream.streams.clickhouse import connect
@@ -28,82 +27,13 @@ from touchstream.streams.kafka_config import kafka_config
 from touchstream.streams.kafka_log import KafkaLog
 from touchstream.streams.local.environment import worker_environment
 from touchstream.streams.local.stack import LocalStack
-from touchstream.streams.publisher import Publisher
-from touchstream.streams.settings import Settings
 from touchstream.streams.topics import DEAD_LETTER
 
 pytestmark = pytest.mark.integration
-PATIENCE_SECONDS = 120.0
-Seen = dict[str, Any]
-
-IDENTITIES = "SELECT identity, customer_id FROM identities"
-PANES = """
-SELECT metric, dimension, member, resolution, toUnixTimestamp(start) AS at, sum(n) AS number,
-    sum(total) AS sum, sum(squares) AS sum_of_squares
-FROM metric_panes FINAL GROUP BY ALL HAVING (number, sum, sum_of_squares) != (0, 0, 0)
-"""
-TOTALS = (
-    "SELECT customer_id, touchpoints, orders, toInt64(revenue * 10000), contacts FROM customers"
-)
 
 
 def start(folder: Path, workers: int, kafka: KafkaCluster | None) -> LocalStack:
-    # A killed worker's partitions are given away after the session timeout.
-    settings = Settings(session_timeout_seconds=3, rebalance_timeout_seconds=2)
-    return local_stack(folder, settings, workers=workers, kafka=kafka)
-
-
-def publish(settings: Settings, touchpoints: Sequence[oracle.Published]) -> None:
-    with Publisher(settings) as publisher:
-        for channel, touchpoint in touchpoints:
-            publisher.publish(channel, touchpoint)
-
-
-def seen(client: Client) -> Seen:
-    """What the views and panes say now."""
-    rows = {name: client.query(sql).result_rows for name, sql in (("t", TOTALS), ("p", PANES))}
-    return {
-        "touchpoints": client.query("SELECT count() FROM touchpoints").result_rows[0][0],
-        "identities": {row[0]: row[1] for row in client.query(IDENTITIES).result_rows},
-        "customers": {name: counts for name, *counts in rows["t"]},
-        "panes": {tuple(row[:5]): row[5:] for row in rows["p"]},
-    }
-
-
-def expected(
-    published: list[oracle.Published], words: Sequence[Said] = (), rules: Rules | None = None
-) -> Seen:
-    customers = oracle.customers_of(published, words, rules)
-    lives = oracle.lives_of(published, customers)
-    columns = ("touchpoints", "orders", "revenue_e4", "contacts")
-    return {
-        "touchpoints": len(published),
-        "identities": customers,
-        "customers": {
-            name: [lives[name].customer[column] if name in lives else 0 for column in columns]
-            for name in customers.values()
-        },
-        "panes": {
-            key: pane[:3]
-            for key, pane in oracle.panes_of(lives.values()).items()
-            if pane[:3] != (0, 0, 0)
-        },
-    }
-
-
-def wait_until_right(
-    client: Client,
-    published: list[oracle.Published],
-    words: Sequence[Said] = (),
-    rules: Rules | None = None,
-) -> None:
-    """Ask until the answer is right; in the end, say what is wrong."""
-    want = expected(published, words, rules)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while (got := seen(client)) != want:
-        if time.monotonic() > deadline:
-            assert got == want
-        time.sleep(0.25)
+    return local_stack(folder, IMPATIENT, workers=workers, kafka=kafka)
 
 
 def test_twice_and_in_random_order_gives_the_same(
@@ -178,17 +108,6 @@ def test_operators_split_and_join_customers_and_every_figure_follows(
         report = json.loads(dry.stdout)
         assert report["then"]["figures"]["customers"] == len(seen(client)["customers"])
         client.close()
-
-
-def count(client: Client) -> int:
-    return int(client.query("SELECT count() FROM touchpoints").result_rows[0][0])
-
-
-def wait_for_more(client: Client, before: int) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while count(client) <= before:
-        assert time.monotonic() < deadline, "the workers make no progress"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,8 @@
 
     with KafkaCluster(folder, brokers=3) as cluster:
         settings = cluster.settings(Settings())
-        leader = cluster.leader("touchpoints.web", 0)
-        leader.kill()
-        leader.start()
+        with cluster.leader(settings.topic_prefix + "touchpoints.web", 0).killed():
+            ...  # the other two go on
         cluster.wait_until_in_sync()
 
 Every broker is a controller too (KRaft). With three brokers a topic has three replicas unless it
@@ -19,14 +18,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from uuid import uuid4
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, TopicMetadata  # type: ignore[attr-defined]
 from jars import KAFKA, classpath, java
 
 from touchstream.streams.local.ports import LOOPBACK, choose_ports
@@ -35,6 +34,9 @@ from touchstream.streams.settings import Settings
 
 READY_SECONDS = 60.0
 ANSWER_SECONDS = 2.0
+POLL_SECONDS = 0.1
+NOBODY = -1
+"""Instead of a leader."""
 CLUSTER_ID = "touchstream-tests-000A"
 SILENT = logging.getLogger("tests.kafka.silent")
 SILENT.disabled = True  # librdkafka reports every connection that a dead broker refuses
@@ -51,6 +53,7 @@ class Broker:
         self.port, self.inner_port, self.controller_port = ports
         self.told = told
         self.folder = folder
+        self.is_frozen = False
         self._child: Child | None = None
 
     @property
@@ -99,14 +102,30 @@ class Broker:
             self._child.wait()
 
     @contextmanager
+    def killed(self) -> Iterator[None]:
+        """SIGKILL; started again at the end of `with`."""
+        self.kill()
+        yield
+        self.start()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """SIGTERM; started again at the end of `with`."""
+        self.stop()
+        yield
+        self.start()
+
+    @contextmanager
     def frozen(self) -> Iterator[None]:
         """SIGSTOP: it keeps its connections and answers nothing until the end of `with`."""
         pid = self.pid
         os.kill(pid, signal.SIGSTOP)
+        self.is_frozen = True
         try:
             yield
         finally:
             os.kill(pid, signal.SIGCONT)
+            self.is_frozen = False
 
     @property
     def data(self) -> Path:
@@ -147,8 +166,9 @@ class KafkaCluster:
 
     @property
     def inner_servers(self) -> str:
-        """The brokers' own addresses, past any proxy: for tests that look on."""
-        return ",".join(f"{LOOPBACK}:{broker.inner_port}" for broker in self.brokers)
+        """Addresses of brokers that answer, past any proxy: for tests that look on."""
+        answering = [each for each in self.brokers if each.is_running and not each.is_frozen]
+        return ",".join(f"{LOOPBACK}:{broker.inner_port}" for broker in answering)
 
     def settings(self, given: Settings) -> Settings:
         """Use this cluster, with topics and a group that nobody has used before."""
@@ -192,35 +212,45 @@ class KafkaCluster:
 
     def wait_until_in_sync(self) -> None:
         """Wait until every partition has all of its replicas, so that any broker may fail next."""
-        deadline = time.monotonic() + READY_SECONDS
-        while behind := self._behind():
-            assert time.monotonic() < deadline, f"without all replicas: {behind}"
-            time.sleep(0.1)
+        self.wait_until_ready()
+        for topics in self._answers():
+            if not any(lacks_replicas(topic) for topic in topics.values()):
+                return
+        raise TimeoutError("partitions lack replicas")
 
     def leader(self, topic: str, partition: int) -> Broker:
-        """Who leads a partition now."""
-        topics = self.admin().list_topics(topic, timeout=10).topics
-        leader = topics[topic].partitions[partition].leader
-        return next(broker for broker in self.brokers if broker.node == leader)
+        """Who leads a partition, as soon as anybody does."""
+        found: dict[int, Broker] = {broker.node: broker for broker in self.brokers}
+        for topics in self._answers():
+            leader = topics[topic].partitions[partition].leader
+            if leader in found:
+                return found[leader]
+        raise TimeoutError(f"nobody leads {topic}[{partition}]")
+
+    def wait_for_other_leader(self, topic: str, partition: int, than: Broker) -> None:
+        """Wait until a partition has another leader than this one."""
+        for topics in self._answers():
+            if topics[topic].partitions[partition].leader not in (than.node, NOBODY):
+                return
+        raise TimeoutError(f"{than.node} still leads {topic}[{partition}]")
 
     def admin(self) -> AdminClient:
         """Administrative client, past any proxy."""
         return AdminClient({"bootstrap.servers": self.inner_servers}, logger=SILENT)
+
+    def _answers(self) -> Iterator[dict[str, TopicMetadata]]:
+        """All topics, asked again and again for a while, as often as the cluster answers."""
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            with suppress(KafkaException):  # asked again
+                yield self.admin().list_topics(timeout=ANSWER_SECONDS).topics
+            time.sleep(POLL_SECONDS)
 
     def _knows(self, node: int) -> bool:
         try:
             return node in self.admin().list_topics(timeout=ANSWER_SECONDS).brokers
         except KafkaException:
             return False
-
-    def _behind(self) -> list[str]:
-        topics = self.admin().list_topics(timeout=10).topics
-        return [
-            f"{name}/{number}"
-            for name, topic in topics.items()
-            for number, partition in topic.partitions.items()
-            if len(partition.isrs) < len(partition.replicas) or partition.leader < 0
-        ]
 
     def _end(self) -> None:
         for broker in self.brokers:
@@ -241,6 +271,12 @@ class KafkaCluster:
             "log.dirs": str(broker.data),
             **self._properties,
         }
+
+
+def lacks_replicas(topic: TopicMetadata) -> bool:
+    """Whether a partition of the topic has no leader or not all of its replicas."""
+    partitions = topic.partitions.values()
+    return any(each.leader == NOBODY or len(each.isrs) < len(each.replicas) for each in partitions)
 
 
 ALWAYS: Properties = {

@@ -14,6 +14,8 @@ from touchstream.streams.local.stack import LocalOptions, LocalStack
 from touchstream.streams.settings import Settings
 
 PARTITIONS = 4
+IMPATIENT = Settings(session_timeout_seconds=3, rebalance_timeout_seconds=2)
+"""Partitions of a killed worker are given away after the session timeout."""
 
 
 def local_stack(
