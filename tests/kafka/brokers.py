@@ -26,7 +26,7 @@ from uuid import uuid4
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, TopicMetadata  # type: ignore[attr-defined]
-from jars import KAFKA, classpath, java
+from jars import KAFKA, java
 
 from touchstream.streams.local.ports import LOOPBACK, choose_ports
 from touchstream.streams.local.processes import Child, Command
@@ -74,14 +74,14 @@ class Broker:
         text = "".join(f"{name}={value}\n" for name, value in properties.items())
         self._config.write_text(text)
         arguments = ("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c")
-        command = java(*arguments, str(self._config), classpath=classpath(KAFKA))
+        command = java(*arguments, str(self._config), pom=KAFKA)
         subprocess.run(command, check=True, capture_output=True)
 
     def start(self) -> None:
         """Start it, on the data it has; it is ready later."""
         warn = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
         stamp = "-Dorg.slf4j.simpleLogger.showDateTime=true"
-        command = java(warn, stamp, "kafka.Kafka", str(self._config), classpath=classpath(KAFKA))
+        command = java(warn, stamp, "kafka.Kafka", str(self._config), pom=KAFKA)
         log = self.folder.parent / f"broker-{self.node}.log"
         self._child = Child(Command(f"broker-{self.node}", command, log))
 

@@ -32,10 +32,11 @@ def classpath(pom: Path) -> list[Path]:
         return [Path(name) for name in found.read_text().strip().split(os.pathsep)]
 
 
-def java(*arguments: str, classpath: list[Path]) -> list[str]:
-    """Command line of a small, quickly started Java program."""
+def java(*arguments: str, pom: Path | None = None) -> list[str]:
+    """Command line of a small, quickly started Java program, on the classpath of a pom if given."""
     modest = ("-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-    return ["java", *modest, "-cp", os.pathsep.join(map(str, classpath)), *arguments]
+    where = ("-cp", os.pathsep.join(map(str, classpath(pom)))) if pom else ()
+    return ["java", *modest, *where, *arguments]
 
 
 def _versions() -> list[str]:

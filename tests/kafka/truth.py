@@ -84,7 +84,17 @@ def count(client: Client) -> int:
 
 
 def wait_for_more(client: Client, before: int) -> None:
+    """Wait until the workers have stored more touchpoints than before."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while count(client) <= before:
         assert time.monotonic() < deadline, "the workers make no progress"
         time.sleep(0.05)
+
+
+def wait_for_count(client: Client, wanted: int) -> None:
+    """Wait until the views show so many touchpoints."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (found := count(client)) < wanted:
+        assert time.monotonic() < deadline, f"{found} of {wanted} touchpoints arrived"
+        time.sleep(0.05)
+    assert found == wanted
