@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test test-superset check lint types format docs bench bench-identity bench-bi lock clean
+.PHONY: help demo test test-superset test-kafka check lint types format docs bench bench-identity bench-bi lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -16,6 +16,14 @@ test: .venv/dev.stamp  ## run every test
 
 test-superset: .venv/dev.stamp .venv-superset/stamp  ## try Apache Superset, in .venv-superset, on the embedded ClickHouse
 	@$(BIN)/python -m pytest tests/superset
+
+ON_KAFKA = KAFKA_VERSION=$(KAFKA) $(BIN)/python -m pytest $(if $(ALL),,-m "not long")
+test-kafka: .venv/dev.stamp  ## run the product on Apache Kafka, which Maven fetches: ALL=1 for every test, KAFKA=4.3.1 for another version
+	@$(ON_KAFKA) tests/kafka
+	@$(ON_KAFKA) --broker kafka3 tests/integration/test_end_to_end.py tests/integration/test_single_writer.py
+	@$(ON_KAFKA) --broker kafka1 tests/integration/test_golden.py
+	@$(if $(ALL),$(ON_KAFKA) --broker kafka1 tests/integration/test_end_to_end.py tests/integration/test_single_writer.py)
+	@$(if $(ALL),$(ON_KAFKA) --broker kafka1 tests/integration/test_febrl.py)
 
 check: lint types  ## lint and types
 

@@ -26,6 +26,10 @@ STOP_SECONDS = 8.0
 FETCH_BYTES = 4 << 20
 """Most that is fetched of a partition at once; it also bounds a chunk."""
 
+METADATA_MAX_AGE_MS = 5_000
+"""How old the consumer's knowledge of leaders may be. aiokafka does not ask anew when it looks for a
+first offset at a broker that leads no more, and meanwhile fetches nothing from that broker."""
+
 
 class App(Protocol):
     """What an agent attaches itself to."""
@@ -146,6 +150,7 @@ def faust_settings(settings: Settings) -> dict[str, Any]:
         "broker_max_poll_records": settings.chunk_records,
         "consumer_auto_offset_reset": "earliest",
         "consumer_max_fetch_size": FETCH_BYTES,
+        "consumer_metadata_max_age_ms": METADATA_MAX_AGE_MS,
         "datadir": settings.data_directory / "faust",
         "stream_wait_empty": False,
         "table_standby_replicas": 0,

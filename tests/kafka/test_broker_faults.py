@@ -16,7 +16,7 @@ from truth import count, wait_for_more, wait_until_right
 
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.publisher import Publisher
-from touchstream.streams.topics import IDENTITY, STATES, touchpoint_topic
+from touchstream.streams.topics import IDENTITY, state_topic, touchpoint_topic
 
 pytestmark = pytest.mark.integration
 Fault = Callable[[Broker], AbstractContextManager[None]]
@@ -25,7 +25,7 @@ FAULTS: dict[str, Fault] = {
     "stopped": Broker.stopped,
     "frozen": Broker.frozen,
 }
-LEADERS = (touchpoint_topic("web"), IDENTITY, *STATES)
+LEADERS = (touchpoint_topic("web"), IDENTITY, state_topic("profile"))
 """Whoever leads partition 0 of one of these is the victim, one after the other."""
 
 
