@@ -27,8 +27,8 @@ FETCH_BYTES = 4 << 20
 """Most that is fetched of a partition at once; it also bounds a chunk."""
 
 METADATA_MAX_AGE_MS = 5_000
-"""How old the consumer's knowledge of leaders may be. aiokafka does not ask anew when it looks for a
-first offset at a broker that leads no more, and meanwhile fetches nothing from that broker."""
+"""How old the consumer's knowledge of leaders may be. aiokafka does not ask anew when it looks for
+a first offset at a broker that leads no more, and meanwhile fetches nothing from that broker."""
 
 
 class App(Protocol):

@@ -13,18 +13,23 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, cast
 
+from aiokafka.errors import InvalidSessionTimeoutError
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as AiokafkaConsumer
 from faust.transport.drivers.aiokafka import Transport as AiokafkaTransport
 from faust.types import TP, ConsumerMessage, Message
+from mode import Service
 
-from touchstream.streams.errors import EXIT_SOFTWARE
+from touchstream.streams.errors import EXIT_CONFIGURATION, EXIT_SOFTWARE
 
 log = logging.getLogger(__name__)
 SCHEME = "chunk"
 POLL_WHILE_BUSY_SECONDS = 0.02
 """How soon a partition whose chunk was computed is polled again."""
+
+WATCH_SECONDS = 1.0
+"""Time between two looks at how the group is doing."""
 
 FETCH_WAIT_MS = 100
 """How long the broker may hold a fetch when there is nothing new."""
@@ -39,11 +44,24 @@ class Chunk:
 
 
 class BriskThread(AIOKafkaConsumerThread):
-    """Faust's consumer thread, which waits less for quiet partitions.
+    """Faust's consumer thread, which waits less for quiet partitions and notices what went wrong.
 
     One fetch is under way at a time. Faust lets the broker hold it for 1.5 s while the partitions
     it asks for are quiet, and a partition that was busy meanwhile waits as long.
     """
+
+    @Service.timer(WATCH_SECONDS)
+    async def _watch_group(self) -> None:
+        await self.check_group()
+
+    async def check_group(self) -> None:
+        """End the process when it cannot be a member of its group: Faust would not ask."""
+        coordinator = self._consumer._coordinator if self._consumer else None
+        try:
+            if coordinator:
+                coordinator.check_errors()
+        except Exception as error:
+            await self.consumer.crash(error)
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         client = super()._create_worker_consumer(transport)
@@ -140,6 +158,13 @@ class ChunkConsumer(AiokafkaConsumer):
 
     async def crash(self, reason: BaseException) -> None:
         """End the process: Faust would go on without a consumer, alive and doing nothing."""
+        if isinstance(reason, InvalidSessionTimeoutError):
+            log.critical(
+                "Kafka refuses TOUCHSTREAM_SESSION_TIMEOUT_SECONDS: choose one between its"
+                " group.min.session.timeout.ms (6 seconds by default) and"
+                " group.max.session.timeout.ms"
+            )
+            os._exit(EXIT_CONFIGURATION)
         log.critical("the consumer failed: %r", reason, exc_info=reason)
         os._exit(EXIT_SOFTWARE)
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.errors import GroupAuthorizationFailedError, InvalidSessionTimeoutError
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers.aiokafka import Consumer as AiokafkaConsumer
 from faust.types import TP
@@ -14,12 +15,13 @@ from faust.types import TP
 from touchstream.streams.chunk_transport import (
     POLL_WHILE_BUSY_SECONDS,
     SCHEME,
+    BriskThread,
     Chunk,
     ChunkConsumer,
     ChunkTransport,
     register,
 )
-from touchstream.streams.errors import EXIT_SOFTWARE
+from touchstream.streams.errors import EXIT_CONFIGURATION, EXIT_SOFTWARE
 
 ZERO, ONE = TP("t", 0), TP("t", 1)
 
@@ -284,6 +286,35 @@ def test_failing_consumer_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("os._exit", exits.append)
     assert yielded(fetching(None, error=ConnectionError())) == {}
     assert exits == [EXIT_SOFTWARE]
+
+
+def test_a_session_timeout_that_kafka_refuses_is_a_wrong_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exits: list[int] = []
+    monkeypatch.setattr("os._exit", exits.append)
+    yielded(fetching(None, error=InvalidSessionTimeoutError()))
+    assert exits[0] == EXIT_CONFIGURATION
+
+
+@pytest.mark.parametrize("error", [None, GroupAuthorizationFailedError("group")])
+def test_a_worker_that_cannot_join_its_group_ends(error: Exception | None) -> None:
+    crashes: list[BaseException] = []
+
+    async def crash(reason: BaseException) -> None:
+        crashes.append(reason)
+
+    def check_errors() -> None:
+        if error:
+            raise error
+
+    coordinator = SimpleNamespace(check_errors=check_errors)
+    thread: Any = object.__new__(BriskThread)
+    thread.consumer = SimpleNamespace(crash=crash)
+    for client in (None, SimpleNamespace(_coordinator=coordinator)):
+        thread._consumer = client
+        asyncio.run(thread.check_group())
+    assert crashes == ([error] if error else [])
 
 
 def test_stopping_consumer_does_not_end_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
