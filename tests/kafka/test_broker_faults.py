@@ -9,7 +9,8 @@ from typing import Any
 
 import oracle
 import pytest
-from brokers import Broker, KafkaCluster
+from broker import Broker
+from brokers import KafkaCluster
 from clickhouse_connect.driver.client import Client
 from stacks import IMPATIENT, local_stack
 from truth import count, wait_for_more, wait_until_right

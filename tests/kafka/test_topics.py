@@ -21,7 +21,8 @@ Configs = dict[str, dict[str, str]]
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    with KafkaCluster(tmp_path_factory.mktemp("kafka"), brokers=3) as cluster:
+    folder, careless = tmp_path_factory.mktemp("kafka"), {"min.insync.replicas": "1"}
+    with KafkaCluster(folder, brokers=3, properties=careless) as cluster:
         yield cluster
 
 

@@ -1,14 +1,18 @@
 """What a worker does with a Kafka that is not as it would like."""
 
 import asyncio
+import os
+import random
+import signal
 from pathlib import Path
 from typing import Any
 
+import oracle
 import pytest
 from brokers import KafkaCluster
 from confluent_kafka import TopicPartition
 from stacks import IMPATIENT, local_stack
-from truth import PATIENCE_SECONDS, publish, wait_for_count
+from truth import PATIENCE_SECONDS, publish, wait_for_count, wait_for_more, wait_until_right
 
 from touchstream.streams.admin import apply_topics
 from touchstream.streams.clickhouse import connect
@@ -48,6 +52,28 @@ def test_what_retention_has_deleted_unread_is_gone_and_the_rest_is_processed(
             wait_for_count(client, len(published) - gone)
             letters = client.query("SELECT topic, count() FROM dead_letters GROUP BY topic")
             assert letters.result_rows == [(IDENTITY, 5)]
+
+
+@pytest.mark.long
+def test_a_worker_that_was_frozen_while_others_took_over_does_no_harm(tmp_path: Path) -> None:
+    published = oracle.random_touchpoints(random.Random(3), people=2_000, number=3_000)
+    with (
+        KafkaCluster(tmp_path / "kafka") as cluster,
+        local_stack(tmp_path / "stack", IMPATIENT, workers=2, kafka=cluster) as stack,
+        connect(stack.settings) as client,
+    ):
+        publish(stack.settings, published[:1_000])
+        wait_for_more(client, 0)
+        frozen = stack.workers.pid(0)
+        assert frozen is not None
+        os.kill(frozen, signal.SIGSTOP)
+        try:
+            publish(stack.settings, published[1_000:2_000])
+            wait_for_count(client, 2_000)
+        finally:
+            os.kill(frozen, signal.SIGCONT)
+        publish(stack.settings, published[2_000:])
+        wait_until_right(client, published)
 
 
 def visit(number: int) -> dict[str, Any]:

@@ -181,6 +181,14 @@ def test_the_embedded_stack_gets_settings_for_its_servers(tmp_path: Path) -> Non
     assert (settings.session_timeout_seconds, settings.rebalance_timeout_seconds) == (20.0, 3.0)
 
 
+def test_a_kafka_of_ones_own_stays_as_it_was_given(tmp_path: Path) -> None:
+    given = Settings(kafka_bootstrap_servers="kafka:9092", replication_factor=3)
+    settings = local_settings(given, tmp_path, None, 18123)
+    assert settings.kafka_bootstrap_servers == "kafka:9092"
+    assert (settings.replication_factor, settings.kafka_idempotence) == (3, True)
+    assert settings.clickhouse_url == "http://127.0.0.1:18123"
+
+
 def test_the_production_profile_is_refused(tmp_path: Path) -> None:
     given = Settings(profile="production", identity_key="a secret of our own")
     with pytest.raises(ConfigurationError, match="not for production"):
