@@ -93,7 +93,10 @@ class Changelog:
         self._epoch = 0
 
     async def take(self) -> None:
-        """Read to the end and become the writer; cheap when nobody else wrote meanwhile."""
+        """Read to the end and become the writer; cheap when nobody else wrote meanwhile.
+
+        Raises OwnershipLost when another claims the partition before all is repaired.
+        """
         image = self.image
         while True:
             await self._read_on()

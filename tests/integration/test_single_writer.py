@@ -24,8 +24,11 @@ from touchstream.streams.settings import Settings
 pytestmark = pytest.mark.integration
 TOPIC, SOURCE, EPOCH_BYTES = "cx.state.stitch", 7, 4
 INPUTS = 400
-KEYS = 5
+INPUTS_A_KEY = 10
+KEYS_AT_ONCE = 3
 LARGEST_CHUNK = 4
+LONGEST_FREEZE = 15
+"""Appends of others, after their claim."""
 
 
 @pytest.fixture(scope="module")
@@ -36,45 +39,49 @@ def settings(
         yield settings
 
 
-class Claims:
-    """How often the partition has been claimed; one writer at a time may wait for the next."""
+class Progress:
+    """What all writers have appended; one at a time may be frozen until others have done more."""
 
     def __init__(self) -> None:
-        self.number = 0
-        self.are_over = False
+        self.claims = 0
+        self.appends = 0
+        self.is_over = False
         self._changed = asyncio.Condition()
         self._frozen = asyncio.Lock()
 
-    async def add(self, *, last: bool = False) -> None:
+    async def add(self, *, claims: int = 0, is_over: bool = False) -> None:
         async with self._changed:
-            self.number += not last
-            self.are_over |= last
+            self.appends += 1
+            self.claims += claims
+            self.is_over |= is_over
             self._changed.notify_all()
 
-    async def wait_for_next(self) -> None:
+    async def freeze(self, appends: int) -> None:
+        """Return when another has claimed the partition and appended so many times more."""
         if self._frozen.locked():
             return
         async with self._frozen, self._changed:
-            seen = self.number
-            await self._changed.wait_for(lambda: self.number > seen or self.are_over)
+            claims = self.claims
+            await self._changed.wait_for(lambda: self.claims > claims or self.is_over)
+            end = self.appends + appends
+            await self._changed.wait_for(lambda: self.appends >= end or self.is_over)
 
 
 class FreezingLog:
-    """A writer's connection; now and then a batch is held until another writer has claimed."""
+    """A writer's connection; now and then a batch is held until another writer has gone on."""
 
-    def __init__(self, settings: Settings, claims: Claims, rng: random.Random) -> None:
+    def __init__(self, settings: Settings, progress: Progress, rng: random.Random) -> None:
         self._log = KafkaLog(settings)
-        self._claims = claims
+        self._progress = progress
         self._rng = rng
 
     async def append(self, topic: str, partition: int, entries: Sequence[Entry]) -> int:
-        if entries[0][0] == CLAIM:
-            offset = await self._log.append(topic, partition, entries)
-            await self._claims.add()
-            return offset
-        if self._rng.random() < 0.1:
-            await self._claims.wait_for_next()
-        return await self._log.append(topic, partition, entries)
+        is_claim = entries[0][0] == CLAIM
+        if not is_claim and self._rng.random() < 0.1:
+            await self._progress.freeze(self._rng.randint(0, LONGEST_FREEZE))
+        offset = await self._log.append(topic, partition, entries)
+        await self._progress.add(claims=int(is_claim))
+        return offset
 
     async def read(self, topic: str, partition: int, start: int) -> Iterable[Record]:
         return await self._log.read(topic, partition, start)
@@ -84,7 +91,8 @@ class FreezingLog:
 
 
 def key_of(number: int) -> bytes:
-    return b"key %d" % (number * number % KEYS)
+    """A few keys are in use at a time, then never again: what is wrong then stays wrong."""
+    return b"key %d" % (number // INPUTS_A_KEY + number % KEYS_AT_ONCE)
 
 
 def counted(inputs: int) -> dict[bytes, bytes]:
@@ -101,24 +109,24 @@ class Writer:
     """One process as far as the partition is concerned."""
 
     def __init__(
-        self, settings: Settings, partition: int, claims: Claims, rng: random.Random
+        self, settings: Settings, partition: int, progress: Progress, rng: random.Random
     ) -> None:
-        self._log = FreezingLog(settings, claims, rng)
+        self._log = FreezingLog(settings, progress, rng)
         self._changelog = Changelog(self._log, TOPIC, partition, SOURCE)
-        self._claims = claims
+        self._progress = progress
         self._rng = rng
         self.times_lost = 0
 
     async def run(self) -> None:
         """Take the partition again and again until all inputs are applied."""
         while self._next < INPUTS:
-            await self._changelog.take()
-            assert self._changelog.image.values == counted(self._next)
             try:
+                await self._changelog.take()
+                assert self._changelog.image.values == counted(self._next)
                 await self._apply()
             except OwnershipLost:
                 self.times_lost += 1
-        await self._claims.add(last=True)
+        await self._progress.add(is_over=True)
         await self._log.close()
 
     @property
@@ -135,9 +143,9 @@ class Writer:
 
 async def race(settings: Settings, partition: int) -> list[int]:
     """Two writers to the end; how often each lost the partition while it wrote."""
-    claims = Claims()
+    progress = Progress()
     seeds = (2 * partition, 2 * partition + 1)
-    writers = [Writer(settings, partition, claims, random.Random(seed)) for seed in seeds]
+    writers = [Writer(settings, partition, progress, random.Random(seed)) for seed in seeds]
     await asyncio.wait_for(asyncio.gather(*(writer.run() for writer in writers)), 120)
     return [writer.times_lost for writer in writers]
 
