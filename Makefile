@@ -21,7 +21,7 @@ ON_KAFKA = KAFKA_VERSION=$(KAFKA) $(BIN)/python -m pytest $(if $(ALL),,-m "not l
 test-kafka: .venv/dev.stamp  ## run the product on Apache Kafka, which Maven fetches: ALL=1 for every test, KAFKA=4.3.1 for another version
 	@$(ON_KAFKA) tests/kafka
 	@$(ON_KAFKA) --broker kafka3 tests/integration/test_end_to_end.py tests/integration/test_single_writer.py
-	@$(ON_KAFKA) --broker kafka1 tests/integration/test_golden.py
+	@$(ON_KAFKA) --broker kafka1 tests/integration/test_golden.py tests/integration/test_erasure.py
 	@$(if $(ALL),$(ON_KAFKA) --broker kafka1 tests/integration/test_end_to_end.py tests/integration/test_single_writer.py)
 	@$(if $(ALL),$(ON_KAFKA) --broker kafka1 tests/integration/test_febrl.py)
 

@@ -38,7 +38,8 @@ class Suppressions:
 
     def hold(self, identity: Token, at_ms: int) -> bool:
         """Whether what happened to an identity at a time was erased."""
-        return at_ms < self._until.get(identity, 0)
+        until = self._until.get(identity)
+        return until is not None and at_ms < until
 
     def outdate(self, identity: Token, number: int) -> bool:
         """Whether an identity was erased after operation `number`."""

@@ -59,9 +59,7 @@ class TopicSpec:
     config: dict[str, str]
 
 
-def topic_specs(
-    days: Mapping[str, int] = RETENTION_DAYS, replicas: int = 1
-) -> list[TopicSpec]:
+def topic_specs(days: Mapping[str, int] = RETENTION_DAYS, replicas: int = 1) -> list[TopicSpec]:
     """All topics in creation order; `days` that records are kept, for each group.
 
     Of three replicas two must have a record before it counts.

@@ -116,6 +116,11 @@ class LocalStack:
                     raise ConfigurationError(server.explain_end())
             left -= WATCH_SECONDS
 
+    def start_workers(self) -> None:
+        """Start workers under the settings as they are now; those before must have been stopped."""
+        self.workers = Workers(self._worker_commands(self.metrics_ports), self._fail)
+        self.workers.start()
+
     def _start(self, running: ExitStack) -> None:
         clickhouse, *ports = choose_ports(_wanted_ports(self._options))
         self.metrics_ports = ports[: self._options.workers]
@@ -138,9 +143,8 @@ class LocalStack:
             lambda: accepts_connections(clickhouse),
         )
         self._prepare(self.settings)
-        self.workers = Workers(self._worker_commands(self.metrics_ports), self._fail)
-        running.callback(self.workers.stop)
-        self.workers.start()
+        self.start_workers()
+        running.callback(lambda: self.workers.stop())
 
     def _serve(
         self, running: ExitStack, name: str, arguments: list[str], is_ready: Callable[[], bool]

@@ -66,6 +66,7 @@ def test_operations_are_kept_for_ever(configs: Configs) -> None:
 def test_state_is_compacted_after_an_hour(configs: Configs, topic: str) -> None:
     kept = configs[topic]
     assert (kept["cleanup.policy"], kept["min.compaction.lag.ms"]) == ("compact", "3600000")
+    assert int(kept["max.compaction.lag.ms"]) == DAY_MS
 
 
 def test_a_batch_of_8_mib_fits_everywhere(configs: Configs) -> None:

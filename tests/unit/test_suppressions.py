@@ -25,7 +25,7 @@ def said(*operations: SetErased) -> Suppressions:
 
 def test_nothing_is_erased_at_first() -> None:
     assert not Suppressions()
-    assert not Suppressions().hold(ANN, 0)
+    assert not Suppressions().hold(ANN, -1)
 
 
 @pytest.mark.parametrize("at_ms", [0, 1000, FOREVER - 1])
