@@ -52,9 +52,7 @@ def test_twice_and_in_random_order_gives_the_same(
         client.close()
 
 
-@pytest.mark.parametrize(
-    ("workers", "kills"), [pytest.param(1, 3, marks=pytest.mark.long), (2, 1)]
-)
+@pytest.mark.parametrize(("workers", "kills"), [pytest.param(1, 3, marks=pytest.mark.long), (2, 1)])
 def test_killed_workers_lose_and_repeat_nothing(
     tmp_path: Path, kafka: KafkaCluster | None, workers: int, kills: int
 ) -> None:
