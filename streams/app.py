@@ -5,8 +5,11 @@ Faust itself: a chunk is acknowledged by its lane, when it is durable.
 """
 
 import asyncio
+import logging
+import os
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
 import faust
@@ -15,6 +18,7 @@ from faust.types import TP
 from touchstream.streams import chunk_transport
 from touchstream.streams.chunk_transport import Chunk, ChunkConsumer
 from touchstream.streams.duties import Duties
+from touchstream.streams.errors import EXIT_SOFTWARE
 from touchstream.streams.lane import Ports
 from touchstream.streams.lanes import Lanes, Place, Work
 from touchstream.streams.records import Record
@@ -22,6 +26,7 @@ from touchstream.streams.settings import Settings
 from touchstream.streams.stage import Stage
 from touchstream.streams.telemetry import Telemetry
 
+log = logging.getLogger(__name__)
 STOP_SECONDS = 8.0
 FETCH_BYTES = 4 << 20
 """Most that is fetched of a partition at once; it also bounds a chunk."""
@@ -54,16 +59,19 @@ class FaustApp:
         ports: Ports,
         telemetry: Telemetry,
         close: Callable[[], Awaitable[None]],
+        *,
+        end_process: Callable[[int], object] = os._exit,
     ) -> None:
         """`close` is awaited when the last chunk is done."""
         chunk_transport.register()
         (settings.data_directory / "faust").mkdir(parents=True, exist_ok=True)
         self.settings = settings
         self.faust = faust.App(settings.group, **faust_settings(settings))
-        self.lanes = Lanes(ports, self)
+        self.lanes = Lanes(ports, self, end_process)
         self.duties = Duties()
         self._telemetry = telemetry
         self._close = close
+        self._end_process = end_process
         self._agents: dict[str, str] = {}
         self._stops: list[Callable[[], object]] = []
         self.faust.on_partitions_revoked.connect(self._on_revoked)
@@ -78,11 +86,36 @@ class FaustApp:
         raw |= {"key_serializer": "raw", "value_serializer": "raw"}
 
         async def agent(chunks: Any) -> None:
-            async for chunk in chunks.noack().events():
-                place, work = self._work(chunk)
-                self.lanes.put(stage, stateful, place, work)
+            with self._guard(stage.name):
+                async for chunk in chunks.noack().events():
+                    place, work = self._work(chunk)
+                    self.lanes.put(stage, stateful, place, work)
 
         self.faust.agent(self.faust.topic(*names, **raw), name=stage.name)(agent)
+
+    @contextmanager
+    def _guard(self, agent: str) -> Iterator[None]:
+        """End the process however the body of an agent ends, unless the worker stops.
+
+        Faust would start the agent again without the chunk it had, and commit the next one.
+        """
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            if not self.faust.should_stop:
+                self._end(agent)
+            raise
+        except BaseException:
+            self._end(agent)
+            raise
+        if not self.faust.should_stop:
+            self._end(agent)
+
+    def _end(self, agent: str) -> None:
+        try:
+            log.critical("stopping before acknowledgement: agent=%s", agent, exc_info=True)
+        finally:  # with no memory left, even the log fails
+            self._end_process(EXIT_SOFTWARE)
 
     def on_stop(self, stop: Callable[[], object]) -> None:
         """Call `stop`, in a thread, when the last chunk is done."""
@@ -92,7 +125,11 @@ class FaustApp:
         """Read a partition again from `offset`."""
         topic, partition = place
         tp = TP(self.settings.topic_prefix + topic, partition)
-        await cast(ChunkConsumer, self.faust.consumer).seek_back(tp, offset)
+        await self._consumer.seek_back(tp, offset)
+
+    @property
+    def _consumer(self) -> ChunkConsumer:
+        return cast(ChunkConsumer, self.faust.consumer)
 
     def _work(self, event: Any) -> tuple[Place, Work]:
         chunk: Chunk = event.value
@@ -104,10 +141,10 @@ class FaustApp:
 
         def acknowledge() -> None:
             self._lag(topic, partition, chunk.highwater - records[-1].offset - 1)
-            event.ack()
+            self._consumer.acknowledge(event.message)
 
         def release() -> None:
-            cast(ChunkConsumer, self.faust.consumer).release(event.message.tp)
+            self._consumer.release(event.message.tp)
 
         return (topic, partition), Work(records, acknowledge, release)
 

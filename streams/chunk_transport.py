@@ -141,10 +141,14 @@ class ChunkConsumer(AiokafkaConsumer):
         """The chunk is computed: its partition may be polled again."""
         self._busy.discard(tp)
 
-    def ack(self, message: Message) -> bool:
-        """The chunk is durable."""
+    def acknowledge(self, message: Message) -> bool:
+        """The chunk is durable; returns whether there is something new to commit."""
         self._busy.discard(message.tp)
         return bool(super().ack(message))
+
+    def ack(self, message: Message) -> bool:
+        """Nothing: Faust acknowledges chunks that it skips around a rebalance."""
+        return False
 
     async def seek_back(self, tp: TP, offset: int) -> None:
         """Abandon the partition's chunk in work and read again from `offset`."""

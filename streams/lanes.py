@@ -98,14 +98,21 @@ class Lanes:
             await self._follow_marker(lane, queue)
             await self._work(lane, queue)
         except asyncio.CancelledError:
-            raise
+            if _is_cancelled():
+                raise
+            self._end(lane)  # something inside was: the lane would be gone, its chunk in hand
         except OwnershipLost as lost:
             log.error("stopping: %s", lost)
             self._end_process(EXIT_SOFTWARE)
         except BaseException:
+            self._end(lane)
+
+    def _end(self, lane: Lane) -> None:
+        try:
             log.exception(
                 "stopping before acknowledgement: topic=%s partition=%d", lane.topic, lane.partition
             )
+        finally:  # with no memory left, even the log fails
             self._end_process(EXIT_SOFTWARE)
 
     async def _follow_marker(self, lane: Lane, queue: "asyncio.Queue[Work]") -> None:
@@ -154,3 +161,9 @@ class Lanes:
             for work in works:
                 work.acknowledge()
                 queue.task_done()
+
+
+def _is_cancelled() -> bool:
+    """Whether this task itself was asked to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -10,7 +10,7 @@ import pytest
 from aiokafka.errors import GroupAuthorizationFailedError, InvalidSessionTimeoutError
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers.aiokafka import Consumer as AiokafkaConsumer
-from faust.types import TP
+from faust.types import TP, ConsumerMessage
 
 from touchstream.streams.chunk_transport import (
     POLL_WHILE_BUSY_SECONDS,
@@ -93,7 +93,7 @@ def polls(monkeypatch: pytest.MonkeyPatch) -> Polls:
 def test_committable_is_the_end_of_the_last_chunk_acknowledged() -> None:
     consumer = bare_consumer()
     for offset in (49, 120, 4000):  # the chunks' last offsets
-        consumer.ack(FakeMessage(ZERO, offset))
+        consumer.acknowledge(FakeMessage(ZERO, offset))
     assert consumer._new_offset(ZERO) == 4001
 
 
@@ -103,22 +103,30 @@ def test_nothing_is_committable_before_an_acknowledgement() -> None:
 
 def test_nothing_new_is_committable_twice() -> None:
     consumer = bare_consumer()
-    consumer.ack(FakeMessage(ZERO, 49))
+    consumer.acknowledge(FakeMessage(ZERO, 49))
     assert [consumer._new_offset(ZERO), consumer._new_offset(ZERO)] == [50, None]
 
 
 def test_partitions_are_committable_apart() -> None:
     consumer = bare_consumer()
-    consumer.ack(FakeMessage(ZERO, 49))
-    consumer.ack(FakeMessage(ONE, 9))
+    consumer.acknowledge(FakeMessage(ZERO, 49))
+    consumer.acknowledge(FakeMessage(ONE, 9))
     assert (consumer._new_offset(ZERO), consumer._new_offset(ONE)) == (50, 10)
 
 
 def test_same_chunk_read_again_is_committable_again() -> None:
     consumer = bare_consumer()
     for _ in range(2):
-        consumer.ack(FakeMessage(ZERO, 49))
+        consumer.acknowledge(FakeMessage(ZERO, 49))
         assert consumer._new_offset(ZERO) == 50
+
+
+def test_chunk_that_faust_acknowledges_by_itself_is_not_committable() -> None:
+    """Faust's Python streams acknowledge what they skip around a rebalance."""
+    consumer = bare_consumer(_busy={ZERO})
+    message = ConsumerMessage("t", 0, 49, 0.0, 0, [], None, None, None, 0, 0, ZERO)
+    assert message.ack(consumer) is False
+    assert (consumer._new_offset(ZERO), consumer._busy) == (None, {ZERO})
 
 
 def test_offsets_between_chunks_are_no_gap() -> None:
@@ -157,7 +165,7 @@ def test_without_an_idle_partition_nothing_is_polled(
 
 def test_acknowledging_makes_a_partition_idle(polls: Polls) -> None:
     consumer = bare_consumer(_busy={ZERO, ONE})
-    consumer.ack(FakeMessage(ZERO, 49))
+    consumer.acknowledge(FakeMessage(ZERO, 49))
     poll(consumer, ZERO, ONE)
     assert polls.polled == [{ZERO}]
 
@@ -165,7 +173,7 @@ def test_acknowledging_makes_a_partition_idle(polls: Polls) -> None:
 def test_chunk_read_again_below_the_committed_offset_makes_its_partition_idle() -> None:
     """After a seek back to the marker; there is nothing to commit until the log is caught up."""
     consumer = bare_consumer(_busy={ZERO}, _committed_offset={ZERO: 100})
-    consumer.ack(FakeMessage(ZERO, 49))
+    consumer.acknowledge(FakeMessage(ZERO, 49))
     assert (consumer._busy, consumer._new_offset(ZERO)) == (set(), None)
 
 

@@ -31,6 +31,8 @@ class Copy:
     failures: Mapping[bytes | None, BaseException] = {
         b"error": RuntimeError(),
         b"exit": SystemExit(),
+        b"memory": MemoryError(),
+        b"cancelled": asyncio.CancelledError(),
         b"lost": OwnershipLost(STATE, 0),
     }
 
@@ -228,7 +230,7 @@ def test_partition_that_comes_back_sees_what_another_worker_did() -> None:
     assert run(body).rows == [(0, offset) for offset in range(6)]
 
 
-@pytest.mark.parametrize("value", [b"error", b"exit", b"lost"])
+@pytest.mark.parametrize("value", sorted(Copy.failures))
 def test_exception_ends_the_process_before_acknowledgement(value: bytes) -> None:
     async def body(world: World, lanes: Lanes) -> None:
         world.put(lanes, 0, 0, 1, value)
@@ -237,6 +239,36 @@ def test_exception_ends_the_process_before_acknowledgement(value: bytes) -> None
 
     world = run(body)
     assert (world.exits, world.acknowledged) == ([EXIT_SOFTWARE], [])
+
+
+def test_process_ends_even_when_the_log_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exception(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("touchstream.streams.lanes.log.exception", exception)
+
+    async def body(world: World, lanes: Lanes) -> None:
+        world.put(lanes, 0, 0, 1, b"memory")
+        await settle()
+
+    assert run(body).exits == [EXIT_SOFTWARE]
+
+
+@pytest.mark.parametrize("error", [RuntimeError(), MemoryError(), asyncio.CancelledError()])
+@pytest.mark.parametrize("nth", [0, 1])
+def test_failing_acknowledgement_ends_the_process(error: BaseException, nth: int) -> None:
+    """The first chunk of a lane, and one after it."""
+
+    async def body(world: World, lanes: Lanes) -> None:
+        def acknowledge() -> None:
+            raise error
+
+        if nth:
+            await world.put(lanes, 0, 0, 1).wait()
+        lanes.put(Copy(), True, ZERO, Work([Record(TOPIC, 0, nth, 0, None, b"v")], acknowledge))
+        await settle()
+
+    assert run(body).exits == [EXIT_SOFTWARE]
 
 
 def test_worker_whose_partition_was_claimed_ends_its_process() -> None:
