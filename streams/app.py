@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import ssl
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
@@ -16,18 +16,19 @@ import faust
 from faust.types import TP
 
 from touchstream.streams import chunk_transport
-from touchstream.streams.chunk_transport import Chunk, ChunkConsumer
+from touchstream.streams.chunk_transport import Chunk, ChunkConsumer, ConsumerObserver
 from touchstream.streams.duties import Duties
 from touchstream.streams.errors import EXIT_SOFTWARE
 from touchstream.streams.lane import Ports
-from touchstream.streams.lanes import Lanes, Place, Work
-from touchstream.streams.records import Record
+from touchstream.streams.lanes import Lanes, Work
+from touchstream.streams.records import Place, Record
 from touchstream.streams.settings import Settings
 from touchstream.streams.stage import Stage
 from touchstream.streams.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
-STOP_SECONDS = 8.0
+STOP_SECONDS = 4.0
+"""How long chunks in work may take to be finished when a worker stops."""
 FETCH_BYTES = 4 << 20
 """Most that is fetched of a partition at once; it also bounds a chunk."""
 
@@ -50,7 +51,7 @@ class App(Protocol):
         """Call `stop` when the worker stops."""
 
 
-class FaustApp:
+class FaustApp(ConsumerObserver):
     """Stages as Faust agents."""
 
     def __init__(
@@ -69,6 +70,7 @@ class FaustApp:
         self.faust = faust.App(settings.group, **faust_settings(settings))
         self.lanes = Lanes(ports, self, end_process)
         self.duties = Duties()
+        self._health = ports.health
         self._telemetry = telemetry
         self._close = close
         self._end_process = end_process
@@ -125,7 +127,21 @@ class FaustApp:
         """Read a partition again from `offset`."""
         topic, partition = place
         tp = TP(self.settings.topic_prefix + topic, partition)
+        self._health.abandoned(place)
         await self._consumer.seek_back(tp, offset)
+
+    def polled(self) -> None:
+        """The consumer has asked for records."""
+        self._health.polled()
+
+    def received(self, tp: TP) -> None:
+        """The consumer has a chunk."""
+        self._health.received(self._place(tp))
+
+    def committed(self, offsets: Mapping[TP, int]) -> None:
+        """Kafka knows these offsets."""
+        for tp, offset in offsets.items():
+            self._health.committed(self._place(tp), offset)
 
     @property
     def _consumer(self) -> ChunkConsumer:
@@ -133,7 +149,7 @@ class FaustApp:
 
     def _work(self, event: Any) -> tuple[Place, Work]:
         chunk: Chunk = event.value
-        topic, partition = self._place(event.message.tp)
+        topic, partition = place = self._place(event.message.tp)
         records = [
             Record(topic, partition, r.offset, r.timestamp, r.key, r.value) for r in chunk.records
         ]
@@ -141,12 +157,15 @@ class FaustApp:
 
         def acknowledge() -> None:
             self._lag(topic, partition, chunk.highwater - records[-1].offset - 1)
-            self._consumer.acknowledge(event.message)
+            self._health.stored(place)
+            if self._consumer.acknowledge(event.message):
+                self._health.acknowledged(place, records[-1].offset + 1)
 
         def release() -> None:
+            self._health.computed(place)
             self._consumer.release(event.message.tp)
 
-        return (topic, partition), Work(records, acknowledge, release)
+        return place, Work(records, acknowledge, release)
 
     def _lag(self, topic: str, partition: int, records: int) -> None:
         self._telemetry.lag(self._agents[topic], topic, partition, records)
@@ -155,14 +174,22 @@ class FaustApp:
         return tp.topic[len(self.settings.topic_prefix) :], tp.partition
 
     async def _on_revoked(self, app: Any, /, *tps: Any, **kwargs: Any) -> None:
+        self._follow_consumer()
         places = [self._place(tp) for tp in tps[0]]
         await self.duties.revoke(places)
         await self.lanes.revoke(places)
+        self._health.revoked(places)
         for topic, partition in places:
             self._telemetry.forget(self._agents[topic], topic, partition)
 
+    def _follow_consumer(self) -> None:
+        """Hear of what the consumer does, from before it has its first partition."""
+        self._consumer.observer = self
+        self._health.watch("the consumer", self._consumer.thread_loop)
+
     async def _on_assigned(self, app: Any, /, *tps: Any, **kwargs: Any) -> None:
         places = [self._place(tp) for tp in tps[0]]
+        self._health.assigned(places)
         self.lanes.assign(places)
         self.duties.assign(places)
 

@@ -9,7 +9,7 @@ next chunk larger, and that is the back-pressure. Registered for broker URLs `ch
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -43,6 +43,19 @@ class Chunk:
     highwater: int
 
 
+class ConsumerObserver:
+    """What the consumer tells of itself; here to nobody."""
+
+    def polled(self) -> None:
+        """Kafka was asked for records."""
+
+    def received(self, tp: TP) -> None:
+        """A chunk was fetched."""
+
+    def committed(self, offsets: Mapping[TP, int]) -> None:
+        """Kafka knows these offsets."""
+
+
 class BriskThread(AIOKafkaConsumerThread):
     """Faust's consumer thread, which waits less for quiet partitions and notices what went wrong.
 
@@ -72,6 +85,8 @@ class BriskThread(AIOKafkaConsumerThread):
 class ChunkConsumer(AiokafkaConsumer):
     """Faust's consumer, by chunks; one chunk of a partition is computed at a time."""
 
+    observer = ConsumerObserver()
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._busy: set[TP] = set()
         super().__init__(*args, **kwargs)
@@ -93,6 +108,7 @@ class ChunkConsumer(AiokafkaConsumer):
                 raise
             await self.crash(error)
             return
+        self.observer.polled()
         generation = self.app.consumer_generation_id
         if records is None or self.should_stop:
             return
@@ -104,6 +120,7 @@ class ChunkConsumer(AiokafkaConsumer):
                 break
             if run and (active is None or tp in active):
                 self._busy.add(tp)
+                self.observer.received(tp)
                 yield tp, self._chunk(tp, run, generation)
 
     async def _getmany(
@@ -136,6 +153,17 @@ class ChunkConsumer(AiokafkaConsumer):
             tp,
             generation_id=generation,
         )
+
+    @property
+    def thread_loop(self) -> asyncio.AbstractEventLoop:
+        """Event loop of the thread that talks to Kafka."""
+        return self._thread.thread_loop
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        is_committed = bool(await super()._commit(offsets))
+        if is_committed:
+            self.observer.committed(offsets)
+        return is_committed
 
     def release(self, tp: TP) -> None:
         """The chunk is computed: its partition may be polled again."""

@@ -42,6 +42,7 @@ from clickhouse_connect.driver.client import Client
 from touchstream.streams.clickhouse import ENCODING_ERRORS, Failure, connect, failure_of
 from touchstream.streams.dead_letters import refused_row
 from touchstream.streams.errors import ConfigurationError, TransientError
+from touchstream.streams.server_health import Server
 from touchstream.streams.settings import Settings
 from touchstream.streams.table import Row, Table
 from touchstream.streams.tables import DEAD_LETTERS
@@ -156,12 +157,15 @@ class ClickHouseWriter:
         *,
         inserter: Inserter | None = None,
         pace: Pace | None = None,
+        server: Server | None = None,
     ) -> None:
+        """`server` learns how long ClickHouse takes, and what it refuses."""
         self._settings = settings
         self._observer = observer
         self._rejected = rejected
         self._inserter = inserter or Inserter(settings)
         self._pace = pace or Pace()
+        self._server = server or Server("clickhouse", clock=self._pace.clock)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="clickhouse-writer")
         self._turn = asyncio.Lock()
         self._due = self._pace.clock() + settings.flush_seconds
@@ -248,11 +252,13 @@ class ClickHouseWriter:
             error = await self._insert_once(table, rows)
             kind = None if error is None else failure_of(error)
             if error is None or kind is Failure.DATA:
+                self._server.answered()
                 return error
             if kind is Failure.CONFIGURATION:
                 raise ConfigurationError(f"inserting into {table.name}: {error}") from error
             if self._closing.is_set():
                 raise TransientError(f"closed before {table.name} was stored: {error}") from error
+            self._server.failed()
             self._observer.retried(table, error)
             await self._pause(self._backoff_seconds(attempt), asyncio.Event())
             attempt += 1
@@ -261,7 +267,8 @@ class ClickHouseWriter:
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
-            await loop.run_in_executor(self._thread, self._inserter.insert, table, rows)
+            with self._server.call():
+                await loop.run_in_executor(self._thread, self._inserter.insert, table, rows)
         except Exception as error:  # the edge: failure_of sorts it
             return error
         self._observer.inserted(table, len(rows), loop.time() - started)

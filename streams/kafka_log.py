@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -12,6 +12,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
 from touchstream.streams.errors import TransientError
+from touchstream.streams.health import Health
 from touchstream.streams.kafka_config import aiokafka_config, kafka_config
 from touchstream.streams.log import Entry, value_of
 from touchstream.streams.records import Record
@@ -27,8 +28,10 @@ LONGEST_BACKOFF_SECONDS = 5.0
 class KafkaLog:
     """Appends are retried until the broker takes them; a repetition is skipped by its readers."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, health: Health | None = None) -> None:
+        """`health` learns of calls, retries and reads."""
         self._settings = settings
+        self._health = health or Health()
         self._producer: AIOKafkaProducer | None = None
         self._connecting = asyncio.Lock()
 
@@ -57,13 +60,18 @@ class KafkaLog:
         backoff = 0.05
         while True:
             try:
-                return await self._append_once(topic, partition, entries)
+                with self._health.kafka.call():
+                    offset = await self._append_once(topic, partition, entries)
             except MessageSizeTooLargeError:
                 raise
             except AioKafkaError as error:
                 if not error.retriable:
                     raise
+                self._health.kafka.failed()
                 log.warning("append tried again: topic=%s error=%r", topic, error)
+            else:
+                self._health.kafka.answered()
+                return offset
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
             backoff = min(2 * backoff, LONGEST_BACKOFF_SECONDS)
 
@@ -100,15 +108,18 @@ class KafkaLog:
         )
         consumer.assign([TopicPartition(name, partition, start or OFFSET_BEGINNING)])
         try:
-            return _read_to_end(consumer, topic)
+            return _read_to_end(consumer, topic, self._health.read)
         finally:
             consumer.close()
 
 
-def _read_to_end(consumer: Consumer, topic: str) -> list[Record]:
+def _read_to_end(consumer: Consumer, topic: str, progress: Callable[[], object]) -> list[Record]:
     records: list[Record] = []
     while True:
-        for message in consumer.consume(READ_AT_ONCE, 0.1):
+        messages = consumer.consume(READ_AT_ONCE, 0.1)
+        if messages:
+            progress()
+        for message in messages:
             error: KafkaError | None = message.error()
             if error is None:
                 records.append(_record(topic, message))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from touchstream.streams.changelog import Changelog
+from touchstream.streams.health import Health
 from touchstream.streams.log import Entry, Log, Sink
 from touchstream.streams.records import Message, Record
 from touchstream.streams.stage import Outcome, Stage, run_chunk
@@ -42,6 +43,7 @@ class Ports:
     partitions: int
     sources: Mapping[str, int]
     """Identity of each input topic, for positions."""
+    health: Health = field(default_factory=Health)
 
 
 @dataclass
@@ -111,6 +113,7 @@ class Lane:
         self.topic = topic
         self.partition = partition
         self.changelog = changelog
+        self._place = topic, partition
         self._ports = ports
         self._saving = Unsaved()
         self._unsaved = Unsaved()
@@ -140,8 +143,10 @@ class Lane:
 
     async def take(self) -> None:
         """Restore the state and become its single writer."""
+        self._ports.health.restoring(self._place)
         if self.changelog:
             await self.changelog.take()
+        self._ports.health.restored(self._place)
 
     async def process(self, records: Sequence[Record]) -> None:
         """Take a chunk from computation to durability; replayed records are skipped."""
@@ -180,7 +185,9 @@ class Lane:
                 return
             self._saving = saving
             if saving.rows:
+                self._ports.health.inserting(self._place, True)
                 await self._ports.sink.insert(saving.rows)
+                self._ports.health.inserting(self._place, False)
             if self.changelog:
                 await self.changelog.append(saving.changes, saving.applied)
             self._saving = Unsaved()

@@ -14,13 +14,11 @@ from typing import Protocol
 from touchstream.streams.changelog import Changelog
 from touchstream.streams.errors import EXIT_SOFTWARE, OwnershipLost
 from touchstream.streams.lane import Lane, Ports
-from touchstream.streams.records import Record
+from touchstream.streams.records import Place, Record
 from touchstream.streams.stage import Stage
 from touchstream.streams.topics import state_topic
 
 log = logging.getLogger(__name__)
-Place = tuple[str, int]
-"""Logical topic and partition."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,9 @@ class Lanes:
         if lane.changelog and work.records[0].offset > lane.applied + 1:
             await self._reader.seek_back((lane.topic, lane.partition), lane.applied + 1)
         else:
-            await lane.process(work.records)
+            await lane.advance(work.records)
+            work.release()
+            await lane.save()
             work.acknowledge()
 
     async def _work(self, lane: Lane, queue: "asyncio.Queue[Work]") -> None:

@@ -3,6 +3,8 @@
 from typing import NamedTuple
 
 Headers = tuple[tuple[str, bytes], ...]
+Place = tuple[str, int]
+"""Logical topic and partition."""
 
 
 class Record(NamedTuple):

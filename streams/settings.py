@@ -82,7 +82,11 @@ class Settings(BaseSettings):
     """Time between two looks for churn risk and missed targets; 0 raises no alerts on them."""
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(9464, ge=0, le=65_535)
-    """Port of `/metrics`; 0 turns it off."""
+    """Port of `/healthz`, `/readyz` and `/metrics`; 0 turns them off."""
+    ready_seconds: float = Field(30.0, gt=0)
+    """How long something may wait until `/readyz` says so."""
+    stuck_seconds: float = Field(120.0, gt=0)
+    """How long a worker may make no progress, for no reason outside of it, until it ends itself."""
     data_directory: Path = Path(".touchstream")
     """Where the embedded stack keeps its files."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -94,6 +98,22 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{PREFIX}IDENTITY_KEY must be a secret of its own, of 16 characters or more, in"
                 " the production profile"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _patience_is_longer_than_what_is_usual(self) -> "Settings":
+        """A rebalance and the writing of a group of rows are no reason to end a worker."""
+        least = 2 * max(self.session_timeout_seconds, self.flush_seconds)
+        if self.stuck_seconds < least:
+            raise ValueError(
+                f"{PREFIX}STUCK_SECONDS must be at least {least:g}, twice"
+                f" {PREFIX}SESSION_TIMEOUT_SECONDS and {PREFIX}FLUSH_SECONDS"
+            )
+        if self.ready_seconds > self.stuck_seconds:
+            raise ValueError(
+                f"{PREFIX}READY_SECONDS must not be more than {PREFIX}STUCK_SECONDS"
+                f" ({self.stuck_seconds:g})"
             )
         return self
 

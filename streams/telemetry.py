@@ -12,12 +12,10 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
-    start_http_server,
 )
 
-from touchstream.streams.errors import ConfigurationError
+from touchstream.streams.health import Health
 from touchstream.streams.lane import Lane
-from touchstream.streams.settings import Settings
 from touchstream.streams.stage import Outcome
 from touchstream.streams.table import Row, Table
 
@@ -79,17 +77,16 @@ class Telemetry:
         self._state_keys = self._gauge("state_keys", "Keys of state", *place)
         self._state_bytes = self._gauge("state_bytes", "Size of state keys and values", *place)
 
-    def serve(self, settings: Settings) -> None:
-        """Answer `/metrics`; raises ConfigurationError when the port is taken."""
-        if not settings.metrics_port:
-            return
-        try:
-            start_http_server(settings.metrics_port, settings.metrics_host, self.registry)
-        except OSError as error:
-            raise ConfigurationError(
-                f"port {settings.metrics_port} for /metrics cannot be used ({error.strerror}):"
-                " set TOUCHSTREAM_METRICS_PORT to a free port, or 0 for none"
-            ) from None
+        self._ready = self._gauge("ready", "1 if the worker does its work, 0 if it waits")
+        self._age = self._gauge(
+            "age_seconds", "How long the oldest thing has waited", "waiting_for"
+        )
+
+    def show(self, health: Health) -> None:
+        """Show readiness and ages as they are when they are asked for."""
+        self._ready.set_function(lambda: float(not health.not_ready()))
+        for name, age in health.ages().items():
+            self._age.labels(name).set_function(age)
 
     def chunk_done(self, lane: Lane, outcome: Outcome, records: int, seconds: float) -> None:
         """Count a chunk that became durable."""

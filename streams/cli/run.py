@@ -34,7 +34,10 @@ def up_command(
     from touchstream.streams.local.stack import LocalOptions, LocalStack
 
     options = LocalOptions(directory, workers, kafka_port, clickhouse_port, metrics_port)
-    with one_line_errors(EXIT_CONFIGURATION), LocalStack(load_settings(), options) as stack:
+    with (
+        one_line_errors(EXIT_CONFIGURATION),
+        LocalStack(load_settings(), options, on_restart=typer.echo) as stack,
+    ):
         settings = stack.settings
         typer.echo(f"Kafka       {settings.kafka_bootstrap_servers}")
         typer.echo(

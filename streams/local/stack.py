@@ -6,6 +6,7 @@
 Whatever happens inside, everything that was started is stopped: workers, ClickHouse, broker.
 """
 
+import logging
 import shutil
 import signal
 import sys
@@ -27,6 +28,7 @@ from touchstream.streams.local.processes import Child, Command
 from touchstream.streams.local.workers import Workers
 from touchstream.streams.settings import Settings
 
+log = logging.getLogger(__name__)
 READY_SECONDS = 60.0
 WATCH_SECONDS = 0.5
 MARKER = "made-by-touchstream-up"
@@ -77,10 +79,13 @@ class LocalStack:
         options: LocalOptions | None = None,
         *,
         prepare: Prepare = prepare_topics_and_tables,
+        on_restart: Callable[[str], None] = log.warning,
     ) -> None:
+        """`on_restart` is told, in a thread, of each worker that ended and is started again."""
         self._options = options or LocalOptions()
         self._given = settings
         self._prepare = prepare
+        self._on_restart = on_restart
         self._directory = (self._options.directory or settings.data_directory).resolve()
         self._running = ExitStack()
         self.servers: list[Child] = []
@@ -118,7 +123,8 @@ class LocalStack:
 
     def start_workers(self) -> None:
         """Start workers under the settings as they are now; those before must have been stopped."""
-        self.workers = Workers(self._worker_commands(self.metrics_ports), self._fail)
+        commands = self._worker_commands(self.metrics_ports)
+        self.workers = Workers(commands, self._fail, self._on_restart)
         self.workers.start()
 
     def _start(self, running: ExitStack) -> None:

@@ -1,9 +1,11 @@
 """The workers of the embedded stack: each is started again when it ends, until the stack stops.
 
 One thread per worker starts the process and waits for its end; restarts are spaced by a growing
-backoff. A worker that ends with EX_CONFIG (78) would only fail again: that is reported instead.
+backoff, and each is reported. A worker that ends with EX_CONFIG (78) would only fail again: that is
+a failure of the whole.
 """
 
+import logging
 import os
 import threading
 import time
@@ -12,6 +14,7 @@ from collections.abc import Callable, Sequence
 from touchstream.streams.errors import ConfigurationError
 from touchstream.streams.local.processes import Child, Command, stop_all
 
+log = logging.getLogger(__name__)
 FIRST_BACKOFF_SECONDS = 0.25
 LONGEST_BACKOFF_SECONDS = 5.0
 HEALTHY_SECONDS = 30.0
@@ -26,8 +29,15 @@ def backoff_seconds(failures: int) -> float:
 class Workers:
     """Supervised workers; `on_failure` is called once for each that must not be started again."""
 
-    def __init__(self, commands: Sequence[Command], on_failure: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        commands: Sequence[Command],
+        on_failure: Callable[[str], None],
+        on_restart: Callable[[str], None] = log.warning,
+    ) -> None:
+        """`on_restart` is told of each worker that will be started again, in a thread."""
         self._on_failure = on_failure
+        self._on_restart = on_restart
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._children: dict[int, Child] = {}
@@ -72,8 +82,16 @@ class Workers:
             if child.wait() == os.EX_CONFIG:
                 self._on_failure(child.explain_end())
                 return
-            failures = 0 if time.monotonic() - started > HEALTHY_SECONDS else failures + 1
-            if self._stopping.wait(backoff_seconds(failures)):
+            lived = time.monotonic() - started
+            failures = 0 if lived > HEALTHY_SECONDS else failures + 1
+            if self._stopping.is_set():
+                return
+            pause = backoff_seconds(failures)
+            self._on_restart(
+                f"{command.name} ended with {child.exit_code()} after {lived:.0f} s and starts"
+                f" again in {pause:g} s, see {command.log}"
+            )
+            if self._stopping.wait(pause):
                 return
 
     def _start(self, index: int, command: Command) -> Child | None:

@@ -69,7 +69,8 @@ class Body:
 
     async def run(self, *events: Any) -> None:
         """Give the body events, or errors that the stream raises."""
-        self.app.faust.consumer = self.consumer
+        consumer: Any = self.consumer
+        self.app.faust.consumer = consumer
         agent = next(a for a in self.app.faust.agents.values() if a.name == "quiet")
         await agent.fun(SimpleNamespace(noack=lambda: SimpleNamespace(events=lambda: give(events))))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from touchstream.streams.chunk_transport import (
     Chunk,
     ChunkConsumer,
     ChunkTransport,
+    ConsumerObserver,
     register,
 )
 from touchstream.streams.errors import EXIT_CONFIGURATION, EXIT_SOFTWARE
@@ -331,6 +333,49 @@ def test_stopping_consumer_does_not_end_the_process(monkeypatch: pytest.MonkeyPa
     with pytest.raises(Stopped):
         yielded(fetching(None, error=Stopped()))
     assert exits == []
+
+
+class Heard(ConsumerObserver):
+    """Writes down what the consumer tells."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def polled(self) -> None:
+        self.told.append("polled")
+
+    def received(self, tp: TP) -> None:
+        self.told.append(tp)
+
+    def committed(self, offsets: Mapping[TP, int]) -> None:
+        self.told.append(offsets)
+
+
+def test_polls_and_chunks_are_told() -> None:
+    consumer = fetching(RECORDS)
+    consumer.observer = Heard()
+    yielded(consumer)
+    assert consumer.observer.told == ["polled", ZERO, ONE]
+
+
+def test_polls_without_records_are_told() -> None:
+    consumer = fetching({})
+    consumer.observer = Heard()
+    yielded(consumer)
+    assert consumer.observer.told == ["polled"]
+
+
+@pytest.mark.parametrize(("done", "told"), [(True, [{ZERO: 50}]), (False, [])])
+def test_commits_are_told_when_kafka_has_them(
+    monkeypatch: pytest.MonkeyPatch, done: bool, told: list[Any]
+) -> None:
+    async def commit(self: Any, offsets: Mapping[TP, int]) -> bool:
+        return done
+
+    monkeypatch.setattr(AiokafkaConsumer, "_commit", commit)
+    consumer = bare_consumer(observer=Heard())
+    assert asyncio.run(consumer._commit({ZERO: 50})) is done
+    assert consumer.observer.told == told
 
 
 def test_transport_is_known_to_faust() -> None:

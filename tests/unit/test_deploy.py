@@ -17,6 +17,7 @@ from touchstream.streams.metric_push import PushedGauges
 from touchstream.streams.settings import PREFIX, Settings, load_settings
 from touchstream.streams.telemetry import Telemetry
 from touchstream.streams.topics import BATCH_BYTES, topic_specs
+from touchstream.streams.watchdog import STOP_LIMIT_SECONDS
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -44,8 +45,7 @@ def exported_metrics() -> dict[str, set[str]]:
             for suffix in SUFFIXES[family.type]:
                 found[family.name + suffix] = set(metric._labelnames)
     for pushed in PushedGauges(telemetry.registry).describe():
-        if pushed._labelnames:
-            found[pushed.name] = set(pushed._labelnames)
+        found[pushed.name] = set(pushed._labelnames)
     return found
 
 
@@ -104,6 +104,14 @@ def test_the_metrics_port_is_scraped_and_not_published() -> None:
     assert discovery["names"] == ["worker"]
     assert "ports" not in worker
     assert config["rule_files"] == ["rules.yml"]
+
+
+def test_a_stuck_worker_is_unhealthy_and_one_that_ended_is_started_again() -> None:
+    worker = SERVICES["worker"]
+    port = worker["environment"]["TOUCHSTREAM_METRICS_PORT"]
+    assert f"http://127.0.0.1:{port}/healthz" in worker["healthcheck"]["test"][-1]
+    assert worker["restart"] == "unless-stopped"
+    assert float(worker["stop_grace_period"].removesuffix("s")) > STOP_LIMIT_SECONDS
 
 
 def test_no_service_may_gain_privileges() -> None:
@@ -191,8 +199,8 @@ def test_an_alert_has_a_summary_and_a_runbook(alert: dict[str, Any]) -> None:
 
 def test_the_documented_metrics_are_the_exported_ones() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
-    rows = re.findall(r"^\| `(touchstream_\w+)` \| ([^|]*) \|", text, re.MULTILINE)
-    documented = {name: {label.strip() for label in labels.split(",")} for name, labels in rows}
+    rows = re.findall(r"^\| `(touchstream_\w+)` \|([^|]*)\|", text, re.MULTILINE)
+    documented = {name: set(labels.replace(",", " ").split()) for name, labels in rows}
     exported = {
         name.removesuffix("_bucket"): labels
         for name, labels in exported_metrics().items()

@@ -146,6 +146,35 @@ def test_a_worker_that_ends_is_started_again(tmp_path: Path) -> None:
     assert workers.pid(0) is None
 
 
+def test_a_crash_loop_is_reported_each_time_and_slows_down(tmp_path: Path) -> None:
+    restarts: list[str] = []
+    enough = threading.Event()
+
+    def on_restart(text: str) -> None:
+        restarts.append(text)
+        if len(restarts) == 3:
+            enough.set()
+
+    workers = Workers(
+        [python(tmp_path, "import sys; sys.exit(70)", "worker-0")], restarts.append, on_restart
+    )
+    workers.start()
+    assert enough.wait(SECONDS)
+    workers.stop()
+    said = (
+        f"worker-0 ended with 70 after 0 s and starts again in {{}} s, see {tmp_path}/worker-0.log"
+    )
+    assert restarts[:3] == [said.format(pause) for pause in ("0.5", "1", "2")]
+
+
+def test_a_worker_that_is_stopped_is_no_restart(tmp_path: Path) -> None:
+    restarts: list[str] = []
+    workers = Workers([python(tmp_path, WAIT_FOR_EVER)], restarts.append, restarts.append)
+    workers.start()
+    workers.stop()
+    assert restarts == []
+
+
 def test_a_worker_with_a_wrong_configuration_is_reported_and_not_restarted(tmp_path: Path) -> None:
     failures: list[str] = []
     failed = threading.Event()

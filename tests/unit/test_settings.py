@@ -214,3 +214,18 @@ def test_unknown_variable_is_told_what_it_may_have_meant(
 ) -> None:
     monkeypatch.setenv("touchstream_partition", "8")
     assert "did you mean TOUCHSTREAM_PARTITIONS?" in refusal()
+
+
+@pytest.mark.parametrize("usual", ["session_timeout_seconds", "flush_seconds"])
+def test_a_worker_gets_longer_than_what_is_usual_until_it_is_stuck(
+    sources: Sources, usual: str
+) -> None:
+    sources.environment(stuck_seconds="40", ready_seconds="30", **{usual: "20.5"})
+    assert "TOUCHSTREAM_STUCK_SECONDS must be at least 41" in refusal()
+    sources.environment(stuck_seconds="41")
+    assert load_settings().stuck_seconds == 41
+
+
+def test_a_worker_is_not_ready_before_it_is_stuck(sources: Sources) -> None:
+    sources.environment(stuck_seconds="60", ready_seconds="61")
+    assert "TOUCHSTREAM_READY_SECONDS must not be more" in refusal()

@@ -1,10 +1,8 @@
 """Prometheus samples of what lanes and the writer report."""
 
 import re
-import socket
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
@@ -14,7 +12,7 @@ from touchstream.agents.ingest import Ingest
 from touchstream.streams.changelog import Changelog
 from touchstream.streams.codec import TouchpointCodec
 from touchstream.streams.dead_letters import Reason
-from touchstream.streams.errors import ConfigurationError
+from touchstream.streams.health import Health
 from touchstream.streams.lane import Lane, Ports
 from touchstream.streams.memory_log import MemoryLog, MemorySink
 from touchstream.streams.records import Message, Record
@@ -168,26 +166,22 @@ def test_rejected_row_is_counted_and_its_values_stay_out_of_the_log(
     assert "touchpoint_facts" in caplog.text and "ann@example.com" not in caplog.text
 
 
-def test_taken_port_is_a_configuration_error(telemetry: Telemetry) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(ConfigurationError, match=f"port {port}.*TOUCHSTREAM_METRICS_PORT"):
-            telemetry.serve(Settings(metrics_port=port))
-
-
-def test_port_zero_serves_nothing(telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[Any] = []
-    monkeypatch.setattr(
-        "touchstream.streams.telemetry.start_http_server", lambda *args: started.append(args)
-    )
-    telemetry.serve(Settings(metrics_port=0))
-    assert started == []
+def test_readiness_and_ages_are_those_of_the_moment(telemetry: Telemetry) -> None:
+    now = [100.0]
+    health = Health(clock=lambda: now[0])
+    health.assigned([("touchpoints.web", 3)])
+    telemetry.show(health)
+    assert sample(telemetry, "ready") == 1
+    health.received(("touchpoints.web", 3))
+    health.clickhouse.failed()
+    now[0] += 7
+    assert sample(telemetry, "ready") == 0
+    ages = {name: sample(telemetry, "age_seconds", waiting_for=name) for name in health.ages()}
+    assert ages == {"progress": 7, "commit": 0, "insert": 7, "append": 0, "loop": 0}
 
 
 LABELS = {"agent", "topic", "partition", "table", "channel", "reason", "event", "le"}
-LABELS |= {"alert", "kind"}
+LABELS |= {"alert", "kind", "waiting_for"}
 
 
 def chunk_with_everything() -> Outcome:
@@ -228,5 +222,5 @@ def test_labels_are_few_and_known(telemetry: Telemetry) -> None:
 
 def test_every_metric_has_a_help_text(telemetry: Telemetry) -> None:
     ours = [m for m in telemetry.registry.collect() if m.name.startswith("touchstream_")]
-    assert len(ours) >= 19
+    assert len(ours) >= 21
     assert all(metric.documentation for metric in ours)
