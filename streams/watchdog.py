@@ -15,8 +15,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import FrameType
+from typing import Any
 
 from touchstream.streams.errors import EXIT_SOFTWARE
 from touchstream.streams.health import Health
@@ -30,10 +32,26 @@ PROBE_SECONDS = 2.0
 
 
 def print_stacks(loop: asyncio.AbstractEventLoop) -> None:
-    """Print the stacks of all threads and of the tasks of a loop to stderr."""
+    """Print the stacks of all threads, and what each task of a loop waits for, to stderr."""
     faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
     for task in asyncio.all_tasks(loop):
-        task.print_stack(file=sys.__stderr__)
+        print(f"Task {task.get_name()} (most recent call last):", file=sys.__stderr__)
+        for frame in awaited_frames(task):
+            code = frame.f_code
+            print(
+                f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_name}',
+                file=sys.__stderr__,
+            )
+
+
+def awaited_frames(task: "asyncio.Task[Any]") -> Iterator[FrameType]:
+    """From the body of a task to where it waits; `Task.get_stack` has the body alone."""
+    waiting: Any = task.get_coro()
+    while waiting is not None:
+        frame = getattr(waiting, "cr_frame", None)
+        if frame is not None:
+            yield frame
+        waiting = getattr(waiting, "cr_await", None)
 
 
 def any_answers(bootstrap_servers: str) -> bool:

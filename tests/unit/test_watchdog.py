@@ -183,8 +183,11 @@ from touchstream.streams.watchdog import print_stacks
 async def wait_for_a_message_that_never_comes():
     await asyncio.get_running_loop().create_future()
 
+async def work():
+    await wait_for_a_message_that_never_comes()
+
 async def main():
-    task = asyncio.create_task(wait_for_a_message_that_never_comes())
+    task = asyncio.create_task(work())
     await asyncio.sleep(0)
     await asyncio.to_thread(print_stacks, asyncio.get_running_loop())
     task.cancel()
@@ -197,7 +200,8 @@ def test_stacks_of_threads_and_tasks_are_printed() -> None:
     done = subprocess.run(
         [sys.executable, "-c", STACKS], capture_output=True, text=True, timeout=60, check=True
     )
-    assert "wait_for_a_message_that_never_comes" in done.stderr
+    stack = 'line 9 in work\n  File "<string>", line 6 in wait_for_a_message_that_never_comes\n'
+    assert stack in done.stderr
     assert done.stderr.count("(most recent call first)") >= 2
 
 
