@@ -89,7 +89,7 @@ class Component(msgspec.Struct, array_like=True):
         for (one, other), verdict in refused.items():
             found.setdefault(one, {})[other] = verdict
             found.setdefault(other, {})[one] = verdict
-        for one, other in self.parked:
+        for one, other in sorted(self.parked):
             found.setdefault(one, {})[other] = Verdict(Refused.COMPONENT_FULL)
         return found
 

@@ -282,7 +282,7 @@ class Identity:
         """Write the links that are refused now, and those that no longer are."""
         turn, vertex = self.turn, self.vertex
         refused = refused | vertex.refused
-        for other in vertex.shown.keys() | refused.keys():
+        for other in sorted(vertex.shown.keys() | refused.keys()):
             former, verdict = vertex.shown.get(other), refused.get(other)
             if former == verdict:
                 continue

@@ -139,7 +139,7 @@ class Absorb(msgspec.Struct, array_like=True, frozen=True, tag="absorb"):
 
     ask: Ask
     seats: dict[Token, Seat]
-    parked: set[Pair]
+    parked: list[Pair]
     cause: Cause
 
 

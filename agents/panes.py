@@ -82,16 +82,28 @@ class Panes:
         }
 
     def add(self, entries: Iterable[tuple[Measurement, int]], state: State) -> None:
-        """Add each measurement as often as its number says; less than 0 takes it back."""
+        """Add each measurement as often as its number says; less than 0 takes it back.
+
+        Which members get panes of their own is decided here, record by record: at the end of a
+        chunk it would depend on where the chunk ends.
+        """
         groups = state.scratch.setdefault(MEASURED, {})
         changed = state.scratch.setdefault(CHANGED, {})
         for (measure, at, value, members, level), number in entries:
             if level:
-                levels = changed.setdefault(members[0], {})
+                levels = changed.get(members[0])
+                if levels is None:
+                    levels = changed[members[0]] = {}
+                    self._known(members[0], state)
                 total, changes = levels.get((measure, at), (0, 0))
                 levels[measure, at] = total + number * value, changes + 1
                 continue
-            measures = groups.setdefault((members, at // MINUTE_MS), {})
+            minute = members, at // MINUTE_MS
+            measures = groups.get(minute)
+            if measures is None:
+                measures = groups[minute] = {}
+                for member in members:
+                    self._known(member, state)
             added = measures.get(measure)
             if added is None:
                 added = measures[measure] = Added()

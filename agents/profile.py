@@ -4,9 +4,12 @@ An agent over one log keyed by customer. What a customer comes to is a pure func
 so what one customer subtracts after a move another one adds.
 """
 
+import msgspec
+
 from touchstream.agents.activity import Change, Customer, decode_customer_state, fold, take
 from touchstream.agents.course import World
 from touchstream.agents.customer_messages import (
+    Arrive,
     CustomerMessage,
     customer_name,
     decode_customer,
@@ -100,7 +103,11 @@ def write_rows(name: Token, version: int, ledger: Ledger, effects: Effects) -> N
 
 
 def send_on(effects: Effects, customer: Token, message: CustomerMessage) -> None:
-    """Send a message to another customer."""
+    """Send a message to another customer; a replay sends the same bytes, so sets are sorted."""
+    if isinstance(message, Arrive) and message.activity.folded_keys:
+        keys = sorted(message.activity.folded_keys)
+        activity = msgspec.structs.replace(message.activity, folded_keys=keys)
+        message = msgspec.structs.replace(message, activity=activity)
     effects.send(CUSTOMER, customer, encode(message))
 
 

@@ -143,7 +143,7 @@ class Root:
             self._refuse(ask, absorb=True, cause=absorb.cause)
         else:
             self._seats.update(absorb.seats)
-            self._component.parked |= absorb.parked
+            self._component.parked.update(absorb.parked)
             self._decide(absorb.cause, absorb.seats)
 
     def _declined(self, decline: Decline) -> None:
@@ -230,7 +230,7 @@ class Root:
 
     def _ask_to_be_taken(self, ask: Ask, cause: Cause) -> None:
         """Ask a smaller root to take us."""
-        seats, parked = dict(self._seats), set(self._component.parked)
+        seats, parked = dict(self._seats), sorted(self._component.parked)
         self._turn.send(_peer(ask), Absorb(ask.asked_by(self._me), seats, parked, cause))
         self._component.waiting = True
 

@@ -105,11 +105,11 @@ class Pipeline:
         self.heard = Heard()
         """What operators said, as ingest and operate have heard it; `hear` tells them."""
         ingest = Ingest(CODEC, tokens, SETTINGS, self.heard)
-        self._stages: dict[str, tuple[Stage, bool]] = dict.fromkeys(TOUCHPOINTS, (ingest, False))
-        self._stages[OPERATIONS] = (Operate(self.heard), False)
-        self._stages[IDENTITY] = (Stitch(default_rules()), True)
-        self._stages[CUSTOMER] = (profile(), True)
-        self._sources = {topic: number for number, topic in enumerate(self._stages)}
+        self.stages: dict[str, tuple[Stage, bool]] = dict.fromkeys(TOUCHPOINTS, (ingest, False))
+        self.stages[OPERATIONS] = (Operate(self.heard), False)
+        self.stages[IDENTITY] = (Stitch(default_rules()), True)
+        self.stages[CUSTOMER] = (profile(), True)
+        self.sources = {topic: number for number, topic in enumerate(self.stages)}
         self._lanes: dict[Place, Lane] = {}
         self._zombies: list[tuple[Place, Lane]] = []
         self._next: dict[Place, int] = {}
@@ -156,7 +156,7 @@ class Pipeline:
                 await self._wake_zombie()
 
     def _places(self) -> list[Place]:
-        return [(topic, p) for topic in self._stages for p in range(self.partitions)]
+        return [(topic, p) for topic in self.stages for p in range(self.partitions)]
 
     def _pending(self, place: Place) -> int:
         """Records to process; less than 0 when all are processed and some not durable."""
@@ -205,10 +205,10 @@ class Pipeline:
 
     async def _take(self, place: Place) -> Lane:
         topic, partition = place
-        stage, stateful = self._stages[topic]
+        stage, stateful = self.stages[topic]
         ports = FaultyPorts(self.log, self.sink, self.rng, self.crash_rate)
-        everything = Ports(ports, ports, Unobserved(), self.partitions, self._sources)
-        source, name = self._sources[topic], state_topic(stage.name)
+        everything = Ports(ports, ports, Unobserved(), self.partitions, self.sources)
+        source, name = self.sources[topic], state_topic(stage.name)
         changelog = Changelog(ports, name, partition, source) if stateful else None
         lane = Lane(stage, topic, partition, everything, changelog)
         await lane.take()

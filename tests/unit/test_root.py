@@ -327,7 +327,7 @@ def seat(bonds: str = "", alone: bool = False) -> Seat:
 
 
 def absorb(ask: Ask, seats: dict[Token, Seat]) -> Absorb:
-    return Absorb(ask, seats, set(), CAUSE)
+    return Absorb(ask, seats, [], CAUSE)
 
 
 ASK = Ask(Z, A, Z)
