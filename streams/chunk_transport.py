@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from aiokafka.errors import InvalidSessionTimeoutError
+from aiokafka.errors import IllegalStateError, InvalidSessionTimeoutError
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as AiokafkaConsumer
@@ -41,6 +41,12 @@ class Chunk:
 
     records: list[Any]
     highwater: int
+
+
+def end_process(reason: BaseException) -> None:
+    """Say why, and end."""
+    log.critical("the consumer failed: %r", reason, exc_info=reason)
+    os._exit(EXIT_SOFTWARE)
 
 
 class ConsumerObserver:
@@ -81,6 +87,13 @@ class BriskThread(AIOKafkaConsumerThread):
         client._fetch_max_wait_ms = FETCH_WAIT_MS
         return client
 
+    async def crash(self, exc: BaseException) -> None:
+        """A commit failed, or the thread: what is acknowledged is durable, so just begin again."""
+        if self.app.should_stop:
+            log.warning("the consumer failed while the worker stopped: %r", exc)
+        else:
+            end_process(exc)
+
 
 class ChunkConsumer(AiokafkaConsumer):
     """Faust's consumer, by chunks; one chunk of a partition is computed at a time."""
@@ -113,7 +126,7 @@ class ChunkConsumer(AiokafkaConsumer):
         if records is None or self.should_stop:
             return
         if not self.flow_active:
-            await self.perform_seek()
+            await self._give_back()
             return
         for tp, run in records.items():
             if not self.flow_active or self.app.consumer_generation_id != generation:
@@ -122,6 +135,17 @@ class ChunkConsumer(AiokafkaConsumer):
                 self._busy.add(tp)
                 self.observer.received(tp)
                 yield tp, self._chunk(tp, run, generation)
+
+    async def _give_back(self) -> None:
+        """What was fetched during a rebalance is fetched again.
+
+        Where a partition has gone meanwhile there is nothing to give back; Faust seeks once more
+        before it goes on with those that it has then.
+        """
+        try:
+            await self.perform_seek()
+        except IllegalStateError as error:
+            log.info("a partition has gone during a rebalance: %s", error)
 
     async def _getmany(
         self,
@@ -197,8 +221,7 @@ class ChunkConsumer(AiokafkaConsumer):
                 " group.max.session.timeout.ms"
             )
             os._exit(EXIT_CONFIGURATION)
-        log.critical("the consumer failed: %r", reason, exc_info=reason)
-        os._exit(EXIT_SOFTWARE)
+        end_process(reason)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Offsets between two chunks are no gap."""

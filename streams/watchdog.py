@@ -11,7 +11,6 @@ import asyncio
 import faulthandler
 import logging
 import os
-import socket
 import sys
 import threading
 import time
@@ -20,15 +19,19 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+from confluent_kafka import KafkaException
+
+from touchstream.streams.admin import admin_client
 from touchstream.streams.errors import EXIT_SOFTWARE
 from touchstream.streams.health import Health
 from touchstream.streams.running_time import RunningTime
+from touchstream.streams.settings import Settings
 
 log = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
 STOP_LIMIT_SECONDS = 9.0
 """A worker that was asked to stop has ended after this time; supervisors often kill after 10."""
-PROBE_SECONDS = 2.0
+PROBE_SECONDS = 5.0
 
 
 def print_stacks(loop: asyncio.AbstractEventLoop) -> None:
@@ -54,16 +57,13 @@ def awaited_frames(task: "asyncio.Task[Any]") -> Iterator[FrameType]:
         waiting = getattr(waiting, "cr_await", None)
 
 
-def any_answers(bootstrap_servers: str) -> bool:
-    """Whether one of the servers, `host:port` with commas between, accepts a connection."""
-    for server in bootstrap_servers.split(","):
-        host, _, port = server.strip().rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS).close()
-        except (OSError, ValueError):
-            continue
-        return True
-    return False
+def kafka_answers(settings: Settings) -> bool:
+    """Whether Kafka answers a request; one that only accepts connections does not count."""
+    try:
+        admin_client(settings).list_topics(timeout=PROBE_SECONDS)
+    except KafkaException:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

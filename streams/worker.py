@@ -25,7 +25,7 @@ from touchstream.streams.settings import Settings
 from touchstream.streams.telemetry import Telemetry
 from touchstream.streams.topics import CUSTOMER, IDENTITY, OPERATIONS, TOUCHPOINTS
 from touchstream.streams.watch import Watch
-from touchstream.streams.watchdog import Outside, Watchdog, any_answers, print_stacks
+from touchstream.streams.watchdog import Outside, Watchdog, kafka_answers, print_stacks
 
 log = logging.getLogger(__name__)
 AGENTS = ("operate", "ingest", "stitch", "profile")
@@ -94,7 +94,7 @@ def watched(settings: Settings, loop: asyncio.AbstractEventLoop) -> tuple[Health
     health = Health(limits, clock=loop_time, process_clock=process_time)
     health.watch("the worker", loop, loop_time.tick)
     outside = Outside(
-        kafka_answers=lambda: any_answers(settings.kafka_bootstrap_servers),
+        kafka_answers=lambda: kafka_answers(settings),
         print_stacks=lambda: print_stacks(loop),
     )
     return health, Watchdog(health, process_time, outside)

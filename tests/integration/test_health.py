@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def stack_of(folder: Path, workers: int, restarts: list[str] | None = None) -> L
     return LocalStack(SETTINGS, options, on_restart=heard.append)
 
 
-def touchpoints(seed: int, number: int = 4_000) -> list[oracle.Published]:
+def touchpoints(seed: int, number: int = 2_000) -> list[oracle.Published]:
     return oracle.random_touchpoints(random.Random(seed), number // 2, number)
 
 
@@ -97,6 +98,16 @@ def clients() -> Iterator[Callable[[Settings], Client]]:
 
 
 @contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """A process that does nothing meanwhile; its connections stay."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
 def clickhouse_away(stack: LocalStack) -> Iterator[None]:
     """Stop ClickHouse; afterwards start it again as it was."""
     before = stack.servers[1]
@@ -116,11 +127,11 @@ def test_a_worker_waits_for_clickhouse_and_says_so(
     with stack_of(tmp_path, workers=1) as stack:
         (port,), client = stack.metrics_ports, clients(stack.settings)
         wait_for(lambda: is_ready(port), "the worker does not become ready")
-        publish(stack.settings, published[:2000])
+        publish(stack.settings, published[:1000])
         wait_for(lambda: count(client), "no touchpoint arrived")
         pid = stack.workers.pid(0)
         with clickhouse_away(stack):
-            publish(stack.settings, published[2000:])
+            publish(stack.settings, published[1000:])
             wait_for(lambda: not is_ready(port), "the worker is ready without ClickHouse")
             away_until = time.monotonic() + 2 * STUCK_SECONDS
             while time.monotonic() < away_until:
@@ -182,7 +193,7 @@ from touchstream.streams.app import FaustApp
 work, chunks = FaustApp._work, []
 def fail(self, event):
     chunks.append(event)
-    if len(chunks) == 20:
+    if len(chunks) == 10:
         raise MemoryError("sabotage")
     return work(self, event)
 FaustApp._work = fail
@@ -194,7 +205,7 @@ from touchstream.streams.app import FaustApp
 work, chunks = FaustApp._work, []
 def fail(self, event):
     chunks.append(event)
-    if len(chunks) == 20:
+    if len(chunks) == 10:
         raise asyncio.CancelledError("sabotage")
     return work(self, event)
 FaustApp._work = fail
@@ -202,12 +213,20 @@ FaustApp._work = fail
     "a stage raises": """
 from touchstream.agents.ingest import Ingest
 
-apply = Ingest.apply
+apply, records = Ingest.apply, []
 def fail(self, record, state, effects):
-    if record.offset == 40:
+    records.append(record)
+    if len(records) == 200:
         raise RuntimeError("sabotage")
     apply(self, record, state, effects)
 Ingest.apply = fail
+""",
+    "a commit fails": """
+from aiokafka import AIOKafkaConsumer
+
+async def fail(self, offsets=None):
+    raise RuntimeError("sabotage")
+AIOKafkaConsumer.commit = fail
 """,
 }
 RUN = """
@@ -230,69 +249,83 @@ def worker(stack: LocalStack, log: Path, sabotage: str = "") -> Iterator[tuple[C
         child.stop()
 
 
+@dataclass
+class Idle:
+    """A stack without workers of its own, and what was published to it so far."""
+
+    stack: LocalStack
+    client: Client
+    everything: list[oracle.Published]
+    published: int = 0
+
+    def publish(self) -> list[oracle.Published]:
+        """Publish some more; returns all that was published."""
+        before, self.published = self.published, self.published + 600
+        publish(self.stack.settings, self.everything[before : self.published])
+        return self.everything[: self.published]
+
+
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Idle]:
+    with stack_of(tmp_path_factory.mktemp("idle"), workers=0) as stack:
+        client = connect(stack.settings, dedicated_pool=True)
+        yield Idle(stack, client, touchpoints(2, 600 * (len(SABOTAGE) + len(FAILURES))))
+        client.close()
+
+
 @pytest.mark.parametrize("name", SABOTAGE)
 def test_a_stuck_worker_ends_itself_and_the_next_one_goes_on(
-    tmp_path: Path, name: str, clients: Callable[[Settings], Client]
+    tmp_path: Path, name: str, idle: Idle
 ) -> None:
-    published, log = touchpoints(2), tmp_path / "stuck.log"
-    with stack_of(tmp_path / "stack", workers=0) as stack:
-        publish(stack.settings, published)
-        with worker(stack, log, SABOTAGE[name]) as (stuck, port):
-            wait_for(lambda: ask(port, "/readyz")[0], "nobody answers")
-            seen = set()
-            while stuck.exit_code() is None:
-                seen.add(ask(port, "/readyz")[0])
-                time.sleep(0.1)
-            assert stuck.exit_code() == EXIT_SOFTWARE
-        said = log.read_text()
-        topic, what, frame = REASONS[name]
-        (line,) = [line for line in said.splitlines() if "stuck, ending the process" in line]
-        assert topic in line and what in line
-        assert frame in said.partition(line)[2], "the stacks say where it hangs"
-        assert 503 in seen
-        with worker(stack, tmp_path / "well.log"):
-            wait_until_right(clients(stack.settings), published)
+    published, log, seen = idle.publish(), tmp_path / "stuck.log", set[int]()
+    with worker(idle.stack, log, SABOTAGE[name]) as (stuck, port):
+        while stuck.exit_code() is None:
+            seen.add(ask(port, "/readyz")[0])
+            time.sleep(0.1)
+    assert stuck.exit_code() == EXIT_SOFTWARE
+    assert 503 in seen
+    said, (topic, what, frame) = log.read_text(), REASONS[name]
+    (line,) = [line for line in said.splitlines() if "stuck, ending the process" in line]
+    assert topic in line and what in line
+    assert frame in said.partition(line)[2], "the stacks say where it hangs"
+    with worker(idle.stack, tmp_path / "well.log"):
+        wait_until_right(idle.client, published)
 
 
 @pytest.mark.parametrize("name", FAILURES)
 def test_an_exception_ends_the_worker_and_the_next_one_loses_and_repeats_nothing(
-    tmp_path: Path, name: str, clients: Callable[[Settings], Client]
+    tmp_path: Path, name: str, idle: Idle
 ) -> None:
-    published, log = touchpoints(3), tmp_path / "failed.log"
-    with stack_of(tmp_path / "stack", workers=0) as stack:
-        publish(stack.settings, published)
-        with worker(stack, log, FAILURES[name]) as (failed, _):
-            wait_for(lambda: failed.exit_code() is not None, "it goes on")
-        assert failed.exit_code() == EXIT_SOFTWARE
-        assert "stopping before acknowledgement" in log.read_text()
-        with worker(stack, tmp_path / "well.log"):
-            wait_until_right(clients(stack.settings), published)
+    published, log = idle.publish(), tmp_path / "failed.log"
+    with worker(idle.stack, log, FAILURES[name]) as (failed, _):
+        wait_for(lambda: failed.exit_code() is not None, "it goes on")
+    assert failed.exit_code() == EXIT_SOFTWARE
+    assert "sabotage" in log.read_text()
+    with worker(idle.stack, tmp_path / "well.log"):
+        wait_until_right(idle.client, published)
 
 
 def test_a_frozen_worker_that_lost_its_partitions_does_no_harm(
     tmp_path: Path, clients: Callable[[Settings], Client]
 ) -> None:
-    published, restarts = touchpoints(4, 6_000), list[str]()
+    published, restarts = touchpoints(4, 3_000), list[str]()
     with stack_of(tmp_path, workers=2, restarts=restarts) as stack:
         client = clients(stack.settings)
         for port in stack.metrics_ports:
             wait_for(lambda port=port: is_ready(port), "a worker does not become ready")  # type: ignore[misc]
-        frozen, other = stack.workers.pid(0), stack.metrics_ports[1]
-        assert frozen is not None
-        publish(stack.settings, published[:3000])
+        victim, other = stack.workers.pid(0), stack.metrics_ports[1]
+        assert victim is not None
+        publish(stack.settings, published[:1500])
         wait_for(lambda: count(client), "no touchpoint arrived")
-        os.kill(frozen, signal.SIGSTOP)
-        try:
+        with frozen(victim):
             partitions = 13 * stack.settings.partitions
             wait_for(
                 lambda: ask(other, "/readyz")[1]["partitions"]["assigned"] == partitions,
                 "the other worker does not take over",
             )
-            publish(stack.settings, published[3000:])
+            publish(stack.settings, published[1500:])
             before = count(client)
             wait_for(lambda: count(client) > before, "the other worker does not go on")
-        finally:
-            os.kill(frozen, signal.SIGCONT)
         wait_until_right(client, published)
         wait_for(lambda: is_ready(stack.metrics_ports[0]), "the frozen worker does not come back")
         assert all(text.startswith("worker-0 ended with 70 ") for text in restarts)
@@ -311,7 +344,7 @@ def stop(stack: LocalStack, restarts: list[str]) -> float:
 def test_a_worker_stops_under_load_in_time_and_loses_and_repeats_nothing(
     tmp_path: Path, clients: Callable[[Settings], Client]
 ) -> None:
-    published, restarts = touchpoints(5, 9_000), list[str]()
+    published, restarts = touchpoints(5, 4_500), list[str]()
     with stack_of(tmp_path, workers=1, restarts=restarts) as stack:
         client = clients(stack.settings)
         for part in (published[::3], published[1::3], published[2::3]):
@@ -329,10 +362,10 @@ def test_a_worker_stops_in_time_while_clickhouse_is_away(
     published, restarts = touchpoints(6), list[str]()
     with stack_of(tmp_path, workers=1, restarts=restarts) as stack:
         (port,), client = stack.metrics_ports, clients(stack.settings)
-        publish(stack.settings, published[:2000])
+        publish(stack.settings, published[:1000])
         wait_for(lambda: count(client), "no touchpoint arrived")
         with clickhouse_away(stack):
-            publish(stack.settings, published[2000:])
+            publish(stack.settings, published[1000:])
             wait_for(lambda: ask(port, "/readyz")[0] == 503, "nothing waits for ClickHouse")
             assert stop(stack, restarts) < STOP_SECONDS
         wait_until_right(client, published)
@@ -345,14 +378,42 @@ def test_a_worker_stops_in_time_while_clickhouse_says_nothing(
     published, restarts = touchpoints(7), list[str]()
     with stack_of(tmp_path, workers=1, restarts=restarts) as stack:
         (port,), client = stack.metrics_ports, clients(stack.settings)
-        publish(stack.settings, published[:2000])
+        publish(stack.settings, published[:1000])
         wait_for(lambda: count(client), "no touchpoint arrived")
-        clickhouse = stack.servers[1].pid
-        os.kill(clickhouse, signal.SIGSTOP)
-        try:
-            publish(stack.settings, published[2000:])
+        with frozen(stack.servers[1].pid):
+            publish(stack.settings, published[1000:])
             wait_for(lambda: ask(port, "/readyz")[0] == 503, "nothing waits for ClickHouse")
             assert stop(stack, restarts) < STOP_SECONDS
-        finally:
-            os.kill(clickhouse, signal.SIGCONT)
+        wait_until_right(client, published)
+
+
+def test_a_worker_waits_for_kafka_and_goes_on(
+    tmp_path: Path, clients: Callable[[Settings], Client]
+) -> None:
+    """For longer than a worker may be stuck, in the middle of its work."""
+    published, restarts = touchpoints(8), list[str]()
+    with stack_of(tmp_path, workers=1, restarts=restarts) as stack:
+        (port,), client = stack.metrics_ports, clients(stack.settings)
+        publish(stack.settings, published)
+        wait_for(lambda: count(client), "no touchpoint arrived")
+        with frozen(stack.servers[0].pid):
+            away_until = time.monotonic() + 3 * STUCK_SECONDS
+            while time.monotonic() < away_until:
+                assert ask(port, "/healthz")[0] == 200
+                time.sleep(0.2)
+            assert ask(port, "/readyz")[0] == 503
+        wait_until_right(client, published)
+        assert restarts == []
+
+
+def test_a_worker_stops_in_time_while_kafka_says_nothing(
+    tmp_path: Path, clients: Callable[[Settings], Client]
+) -> None:
+    published, restarts = touchpoints(9), list[str]()
+    with stack_of(tmp_path, workers=1, restarts=restarts) as stack:
+        client = clients(stack.settings)
+        publish(stack.settings, published)
+        wait_for(lambda: count(client), "no touchpoint arrived")
+        with frozen(stack.servers[0].pid):
+            assert stop(stack, restarts) < STOP_SECONDS
         wait_until_right(client, published)

@@ -8,7 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import GroupAuthorizationFailedError, InvalidSessionTimeoutError
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    IllegalStateError,
+    InvalidSessionTimeoutError,
+)
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers.aiokafka import Consumer as AiokafkaConsumer
 from faust.types import TP, ConsumerMessage
@@ -277,6 +281,17 @@ def test_records_fetched_while_the_flow_is_stopped_are_left() -> None:
     assert (yielded(consumer), consumer._busy, len(consumer.seeks)) == ({}, set(), 1)
 
 
+def test_partition_that_goes_while_its_records_are_given_back_does_no_harm() -> None:
+    consumer = fetching(RECORDS)
+    consumer.flow_active = False
+
+    async def perform_seek() -> None:
+        raise IllegalStateError("No current assignment for partition")
+
+    consumer.perform_seek = perform_seek
+    assert (yielded(consumer), consumer._busy) == ({}, set())
+
+
 def test_records_of_an_old_generation_are_left() -> None:
     consumer = fetching(RECORDS)
 
@@ -376,6 +391,18 @@ def test_commits_are_told_when_kafka_has_them(
     consumer = bare_consumer(observer=Heard())
     assert asyncio.run(consumer._commit({ZERO: 50})) is done
     assert consumer.observer.told == told
+
+
+@pytest.mark.parametrize(("stops", "exits"), [(False, [EXIT_SOFTWARE]), (True, [])])
+def test_failing_consumer_thread_ends_the_process_unless_it_stops_anyway(
+    monkeypatch: pytest.MonkeyPatch, stops: bool, exits: list[int]
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr("os._exit", seen.append)
+    thread: Any = object.__new__(BriskThread)
+    thread.app = SimpleNamespace(should_stop=stops)
+    asyncio.run(thread.crash(ConnectionError()))
+    assert seen == exits
 
 
 def test_transport_is_known_to_faust() -> None:

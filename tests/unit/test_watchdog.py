@@ -13,11 +13,12 @@ import pytest
 from touchstream.streams.errors import EXIT_SOFTWARE
 from touchstream.streams.health import Health, Limits
 from touchstream.streams.running_time import RunningTime
+from touchstream.streams.settings import Settings
 from touchstream.streams.watchdog import (
     STOP_LIMIT_SECONDS,
     Outside,
     Watchdog,
-    any_answers,
+    kafka_answers,
 )
 
 PLACE = ("cx.identity", 3)
@@ -167,13 +168,16 @@ def test_the_thread_looks_until_it_is_closed() -> None:
     world.watchdog.close()
 
 
-def test_kafka_answers_when_one_of_its_servers_accepts() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as closed:
+def test_a_kafka_that_only_accepts_connections_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A broker that hangs is as good as away."""
+    monkeypatch.setattr("touchstream.streams.watchdog.PROBE_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as hanging, socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound, not listening: refuses
-        up, down = server.getsockname()[1], closed.getsockname()[1]
-        assert any_answers(f"127.0.0.1:{down}, 127.0.0.1:{up}")
-        assert not any_answers(f"127.0.0.1:{down}")
-    assert not any_answers("no port")
+        for server in (hanging, closed):
+            settings = Settings(kafka_bootstrap_servers=f"127.0.0.1:{server.getsockname()[1]}")
+            assert not kafka_answers(settings)
 
 
 STACKS = """
@@ -209,6 +213,7 @@ HOLDS_THE_INTERPRETER = """
 import re, sys, time
 from touchstream.streams.health import Health, Limits
 from touchstream.streams.running_time import RunningTime
+from touchstream.streams.settings import Settings
 from touchstream.streams.watchdog import Outside, Watchdog
 
 health = Health(Limits(1, 1))
