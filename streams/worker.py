@@ -67,10 +67,12 @@ def run_worker(settings: Settings) -> None:
     use_registry(settings)
 
     async def close() -> None:
-        await in_time("metric push", pusher.close())
-        await in_time("watch", asyncio.to_thread(watch.close))
-        await in_time("ClickHouse", writer.close())
-        await in_time("Kafka", kafka.close())
+        await asyncio.gather(
+            in_time("metric push", pusher.close()),
+            in_time("watch", asyncio.to_thread(watch.close)),
+            in_time("ClickHouse", writer.close()),
+            in_time("Kafka", kafka.close()),
+        )
 
     app = FaustApp(settings, ports, telemetry, close)
     app.duties.add(pusher.run)
