@@ -29,8 +29,9 @@ from touchstream.streams.settings import Settings
 
 log = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
-STOP_LIMIT_SECONDS = 9.0
-"""A worker that was asked to stop has ended after this time; supervisors often kill after 10."""
+STOP_LIMIT_SECONDS = 8.0
+"""A worker that was asked to stop is ended at the first look after this time; supervisors often kill
+after 10 seconds."""
 PROBE_SECONDS = 5.0
 
 

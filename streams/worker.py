@@ -46,7 +46,7 @@ class Worker(faust.Worker):
         self._watchdog = watchdog
 
     async def stop(self) -> None:
-        """Stop, within `STOP_LIMIT_SECONDS`."""
+        """Stop, in `STOP_LIMIT_SECONDS` or little more."""
         self._watchdog.stopping(EXIT_SOFTWARE if self.crashed else 0)
         await super().stop()
 

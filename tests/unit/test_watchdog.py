@@ -16,6 +16,7 @@ from touchstream.streams.running_time import RunningTime
 from touchstream.streams.settings import Settings
 from touchstream.streams.watchdog import (
     STOP_LIMIT_SECONDS,
+    TICK_SECONDS,
     Outside,
     Watchdog,
     kafka_answers,
@@ -137,7 +138,7 @@ def test_asking_again_to_stop_gives_no_more_time() -> None:
     world.watchdog.stopping(0)
     world.look(5)
     world.watchdog.stopping(EXIT_SOFTWARE)
-    world.look(5)
+    world.look(4)
     assert world.done == ["exit 0"]
 
 
@@ -153,7 +154,7 @@ def test_a_worker_that_stops_is_not_judged() -> None:
 def test_stop_limit_is_below_what_supervisors_allow() -> None:
     from touchstream.streams.local.processes import GRACE_SECONDS
 
-    assert STOP_LIMIT_SECONDS + 1 <= GRACE_SECONDS
+    assert STOP_LIMIT_SECONDS + 2 * TICK_SECONDS <= GRACE_SECONDS
 
 
 def test_the_thread_looks_until_it_is_closed() -> None:
