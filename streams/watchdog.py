@@ -30,7 +30,7 @@ from touchstream.streams.settings import Settings
 log = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
 STOP_LIMIT_SECONDS = 8.0
-"""A worker that was asked to stop is ended at the first look after this time; supervisors often kill
+"""A worker that was asked to stop is ended at the first look after this time; many supervisors kill
 after 10 seconds."""
 PROBE_SECONDS = 5.0
 
