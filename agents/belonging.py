@@ -16,10 +16,10 @@ from touchstream.agents.customer_messages import (
 from touchstream.agents.evidence import Vertex
 from touchstream.agents.facts import event_key, event_of, fact_row
 from touchstream.agents.identity_messages import Cause, Touch
-from touchstream.agents.identity_rows import change_row
+from touchstream.agents.identity_rows import change_row, override_row
 from touchstream.agents.resolution import Token
 from touchstream.agents.turn import Turn
-from touchstream.streams.tables import CHANGES, FACTS
+from touchstream.streams.tables import CHANGES, FACTS, OVERRIDES
 from touchstream.streams.topics import CUSTOMER
 
 
@@ -38,6 +38,7 @@ def become(turn: Turn, customer: Token, cause: Cause) -> None:
     effects.count("moves")
     effects.repaired(cause.at)
     effects.insert(CHANGES, change_row(turn, former, cause))
+    effects.insert(OVERRIDES, override_row(turn.identity, vertex))
     _send(turn, former, Move(turn.identity, customer))
 
 
@@ -45,8 +46,7 @@ def forward(turn: Turn, touch: Touch) -> None:
     """The fact to ClickHouse, the event to the customer."""
     vertex, record = _vertex(turn), turn.record
     assert vertex.customer is not None
-    row = fact_row(touch, turn.identity, vertex.customer, record.partition, record.offset)
-    turn.effects.insert(FACTS, row)
+    turn.effects.insert(FACTS, fact_row(touch, turn.identity, vertex, record))
     key = event_key(touch.channel, touch.event_id)
     event = Touched(turn.identity, vertex.kind, key, event_of(touch))
     _send(turn, vertex.customer, event)

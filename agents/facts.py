@@ -13,8 +13,10 @@ from touchstream.agents.customer_messages import (
     Purchase,
     customer_name,
 )
+from touchstream.agents.evidence import Vertex
 from touchstream.agents.identity_messages import Touch
 from touchstream.agents.resolution import Token
+from touchstream.streams.records import Record
 from touchstream.streams.table import Row
 from touchstream.streams.validation import SCALES
 
@@ -133,14 +135,15 @@ def _short(text: str | None) -> str | None:
     return text[:LONGEST_TEXT] if text else None
 
 
-def fact_row(touch: Touch, identity: Token, customer: Token, partition: int, offset: int) -> Row:
+def fact_row(touch: Touch, identity: Token, vertex: Vertex, record: Record) -> Row:
     """Row of `tables.FACTS`; of duplicates the first in the log has the highest precedence."""
     get = touch.fields.get
+    assert vertex.customer is not None
     return (
         identity.hex(),
         touch.channel,
         touch.event_id,
-        customer_name(customer),
+        customer_name(vertex.customer),
         touch.occurred_at,
         touch.received_at,
         touch.action,
@@ -168,9 +171,10 @@ def fact_row(touch: Touch, identity: Token, customer: Token, partition: int, off
         get("text") or get("comment") or "",
         details(touch.fields),
         touch.properties,
-        partition,
-        offset,
-        FIRST - offset,
+        record.partition,
+        record.offset,
+        FIRST - record.offset,
+        vertex.version,
     )
 
 

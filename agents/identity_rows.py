@@ -23,6 +23,12 @@ def identity_row(identity: Token, vertex: Vertex) -> Row:
     )
 
 
+def override_row(identity: Token, vertex: Vertex) -> Row:
+    """Row of `tables.OVERRIDES`."""
+    assert vertex.customer is not None
+    return identity.hex(), customer_name(vertex.customer), vertex.version
+
+
 def sight_row(
     identity: Token,
     kind: str,

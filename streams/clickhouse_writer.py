@@ -3,7 +3,8 @@
 Rows of all callers pile up by table and go out together, one insert a table: at once when the
 last group went out `flush_seconds` ago or longer, else when that time is over or `flush_rows` are
 waiting. So a lone chunk waits for nobody, and a busy stream does not make many tiny parts. What
-piled up behind a slow insert is cut evenly into blocks of at most `BLOCK_ROWS`.
+piled up behind a slow insert is cut evenly into blocks of at most `BLOCK_ROWS`. Tables that are
+`last` follow the others.
 
 A block goes out again until it is stored, also when ClickHouse has too many parts. Only a row that
 is refused when it stands alone is given up: it becomes a dead letter, stored before `insert`
@@ -213,7 +214,7 @@ class ClickHouseWriter:
             self._open = None
             self._due = self._pace.clock() + self._settings.flush_seconds
             try:
-                for table, rows in group.rows.items():
+                for table, rows in sorted(group.rows.items(), key=lambda each: each[0].last):
                     for block in _blocks(rows, max(BLOCK_ROWS, self._settings.flush_rows)):
                         await self._store(table, block)
             except Exception as error:  # the edge: whatever it is, it is the callers' to know

@@ -80,6 +80,10 @@ class Settings(BaseSettings):
     """Time between two writes of rolling metrics to `rolling_metrics`; 0 turns them off."""
     watch_seconds: float = Field(15.0, ge=0, le=3600)
     """Time between two looks for churn risk and missed targets; 0 raises no alerts on them."""
+    squash_seconds: float = Field(600.0, ge=0, le=86_400)
+    """Time between two squashes of facts; 0 turns them off."""
+    squash_grace_seconds: float = Field(3600.0, ge=0)
+    """How long an override must have been there before the squash takes it, and between its steps."""
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(9464, ge=0, le=65_535)
     """Port of `/healthz`, `/readyz` and `/metrics`; 0 turns them off."""

@@ -17,6 +17,8 @@ class Table:
 
     name: str
     columns: tuple[tuple[str, str], ...]
+    last: bool = False
+    """Whether its rows are stored after those of other tables that came with them or before."""
 
     @property
     def column_names(self) -> list[str]:

@@ -43,10 +43,24 @@ FACTS = Table(
         ("source_partition", "Int32"),
         ("source_offset", "Int64"),
         ("precedence", "UInt64"),
+        ("identity_version", "UInt64"),
     ),
 )
 """One row a touchpoint; of duplicates (same identity, channel and event id) the highest
-`precedence` stays, which is the first to arrive. `value_e4` is money in ten-thousandths."""
+`precedence` stays, which is the first to arrive. `value_e4` is money in ten-thousandths. The
+customer is that of the identity at `identity_version`."""
+
+OVERRIDES = Table(
+    "identity_overrides",
+    (
+        ("identity", TEXT),
+        ("customer_id", TEXT),
+        ("version", "UInt64"),
+    ),
+    last=True,
+)
+"""An identity left one customer for another: facts of lower versions are the new one's. It is
+stored after those facts, so whoever sees it can see them all."""
 
 IDENTITIES = Table(
     "identity_states",
@@ -171,6 +185,7 @@ RULES = Table(
 
 TABLES = (
     FACTS,
+    OVERRIDES,
     IDENTITIES,
     DEAD_LETTERS,
     LINKS,

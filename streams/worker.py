@@ -22,6 +22,7 @@ from touchstream.streams.metric_push import MetricPusher, PushedGauges
 from touchstream.streams.migrations import migrate
 from touchstream.streams.running_time import RunningTime
 from touchstream.streams.settings import Settings
+from touchstream.streams.squash import Squasher
 from touchstream.streams.telemetry import Telemetry
 from touchstream.streams.topics import CUSTOMER, IDENTITY, OPERATIONS, TOUCHPOINTS
 from touchstream.streams.watch import Watch
@@ -64,12 +65,14 @@ def run_worker(settings: Settings) -> None:
     ports = Ports(kafka, writer, telemetry, settings.partitions, sources, health)
     pusher = MetricPusher(settings, PushedGauges(telemetry.registry))
     watch = Watch(settings, kafka, writer, raised=lambda alert: telemetry.alerted(alert.kind))
+    squasher = Squasher(settings)
     use_registry(settings)
 
     async def close() -> None:
         await asyncio.gather(
             in_time("metric push", pusher.close()),
             in_time("watch", asyncio.to_thread(watch.close)),
+            in_time("squash", squasher.close()),
             in_time("ClickHouse", writer.close()),
             in_time("Kafka", kafka.close()),
         )
@@ -77,6 +80,7 @@ def run_worker(settings: Settings) -> None:
     app = FaustApp(settings, ports, telemetry, close)
     app.duties.add(pusher.run)
     app.duties.add(watch.run)
+    app.duties.add(squasher.run)
     for name in AGENTS:
         import_module(f"touchstream.agents.{name}").attach(app)
     telemetry.show(health)

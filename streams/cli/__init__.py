@@ -35,6 +35,7 @@ from touchstream.streams.cli.queries import (
 )
 from touchstream.streams.cli.reconcile import reconcile_command
 from touchstream.streams.cli.run import topics_apply_command, up_command, worker_command
+from touchstream.streams.cli.squash import squash_command
 from touchstream.streams.cli.targets import (
     targets_apply_command,
     targets_check_command,
@@ -66,6 +67,7 @@ app.command("publish")(publish_command)
 app.command("query")(query_command)
 app.command("metrics")(metrics_command)
 app.command("reconcile")(reconcile_command)
+app.command("squash")(squash_command)
 app.command("alerts")(alerts_command)
 app.command("erase")(erase_command)
 app.command("export")(export_command)

@@ -33,6 +33,7 @@ INSERT INTO touchpoint_facts (identity, channel, event_id, customer_id, occurred
 INSERT INTO identity_states (identity, kind, customer_id, version) VALUES
     ('ada-mail', 'email', '{ADA}', 1), ('ada-cookie', 'anonymous_id', 'guest', 1),
     ('ada-cookie', 'anonymous_id', '{ADA}', 2), ('bob-mail', 'email', 'bob', 1);
+INSERT INTO identity_overrides (identity, customer_id, version) VALUES ('ada-cookie', '{ADA}', 2);
 INSERT INTO customer_states (customer_id, identities, orders, revenue_e4, last_order_at, segment,
     usual_gap_days, at_risk_from, stage, lapses_at, version, is_deleted) VALUES
     ('{ADA}', ['ada-mail', 'ada-cookie'], 2, 800000, now64(3, 'UTC') - INTERVAL 40 DAY, 'business',

@@ -44,6 +44,7 @@ from touchstream.streams.tables import (
     IDENTITIES,
     LINKS,
     MARKS,
+    OVERRIDES,
     REFUSED,
     RULES,
     TABLES,
@@ -57,6 +58,11 @@ CATALOGUE = load_catalogue()
 WINDOWS = CATALOGUE.windows
 DAY = 86_400
 STEPS = {"minute": 60, "hour": 3600, "day": 86_400}
+OF_THE_SQUASH = {
+    FACTS: [("customer_id_then", "String")],
+    OVERRIDES: [("written_at", "DateTime64(3, 'UTC')"), ("settled", "Bool"), ("is_deleted", "UInt8")],
+}
+"""Columns that agents leave to their defaults."""
 EMPTY: dict[str, Any] = {
     "Nullable": None,
     "Map": {},
@@ -127,7 +133,8 @@ def described(client: Client, name: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_tables_are_what_the_agents_write(client: Client, table: Table) -> None:
-    assert described(client, table.name) == list(table.columns)
+    found = described(client, table.name)
+    assert found == [*table.columns, *OF_THE_SQUASH.get(table, ())]
 
 
 def test_a_second_migrate_applies_nothing(clickhouse_settings: Settings) -> None:
@@ -307,6 +314,7 @@ CONTRACT = {
 
 
 CONTRACT["touchpoints_raw"] = CONTRACT["touchpoints"].replace(" customer_id:String", "")
+CONTRACT["customer_timeline(customer_id = 'c')"] = CONTRACT["touchpoints"]
 CONTRACT["metrics_at(as_of = '2026-01-01 00:00:00')"] = CONTRACT["metrics"]
 
 
@@ -362,17 +370,21 @@ def test_a_moved_identity_takes_its_facts_to_its_customer_of_today(client: Clien
     insert(
         client,
         FACTS,
-        fact("1", identity="moved", customer_id="old"),
-        fact("2", identity="stayed", customer_id="old"),
-        fact("3", identity="unknown", customer_id="lone"),
+        fact("1", identity="moved", customer_id="old", identity_version=1),
+        fact("2", identity="moved", customer_id="newest", identity_version=4),
+        fact("3", identity="stayed", customer_id="old", identity_version=1),
+        fact("4", identity="unknown", customer_id="lone"),
     )
     states = [("moved", "new", 3), ("moved", "between", 2), ("stayed", "ignored", 1)]
     for identity, customer, version in states:
-        row = row_of(IDENTITIES, identity=identity, customer_id=customer, version=version)
-        insert(client, IDENTITIES, row)
+        named = {"identity": identity, "customer_id": customer, "version": version}
+        insert(client, IDENTITIES, row_of(IDENTITIES, **named))
+        if version > 1:
+            insert(client, OVERRIDES, row_of(OVERRIDES, **named))
     columns = "identity, customer_id, customer_id_then"
     assert select(client, f"SELECT {columns} FROM touchpoints ORDER BY event_id") == [
         ("moved", "new", "old"),
+        ("moved", "newest", "newest"),
         ("stayed", "old", "old"),
         ("unknown", "lone", "lone"),
     ]
