@@ -2,7 +2,8 @@
 
 The data is made by the engine itself, straight into the tables: ten touchpoints an identity, two
 identities a customer, 90 days, one identity in ten has moved to another customer. Then every query
-of the page runs a few times; printed is the median.
+of the page runs a few times, and again after a squash has put the moved ones into their facts;
+printed are the medians, first the one before.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from clickhouse_connect.driver.client import Client
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.migrations import migrate
 from touchstream.streams.settings import Settings
+from touchstream.streams.squash import Squash
 
 PAGE = Path(__file__).parents[1] / "docs" / "bi.md"
 NUMBER = 5_000_000
@@ -50,7 +52,8 @@ MEASURES = "['nps', 'csat', 'first_contact_resolved', 'order', 'revenue', 'conta
 FACTS = f"""
 INSERT INTO touchpoint_facts (identity, channel, event_id, customer_id, occurred_at, received_at,
     action, session_id, campaign, value_e4, currency, order_id, question, score, scale_min,
-    scale_max, conversation_id, queue, topic, handle_ms, resolved, text, properties, precedence)
+    scale_max, conversation_id, queue, topic, handle_ms, resolved, text, properties, precedence,
+    identity_version)
 SELECT {TOKEN.format("who")}, {CHANNELS}[kind], concat('event-', toString(number)),
     {CUSTOMER.format("if(who % 10 = 0, who + 1000000000, intDiv(who, 2))")},
     {BEFORE.format("cityHash64(number, 'when')")} AS moment, moment,
@@ -62,7 +65,7 @@ SELECT {TOKEN.format("who")}, {CHANNELS}[kind], concat('event-', toString(number
     ''), if(kind IN (5, 6), {QUEUES}[1 + h % 5], ''),
     if(kind IN (5, 6), toInt64(h % 900000), NULL),
     if(kind IN (5, 6), h % 3 > 0, NULL), if(kind = 9, 'thank you, that was quick', ''),
-    if(kind <= 3, map('page', concat('/product/', toString(h % 500))), map()), number
+    if(kind <= 3, map('page', concat('/product/', toString(h % 500))), map()), number, 2
 FROM
 (
     SELECT number, cityHash64(number) AS h, toUInt8(1 + intDiv(h, 1000) % 10) AS kind,
@@ -75,8 +78,12 @@ STATES = {
 INSERT INTO identity_states
 SELECT {TOKEN.format("number")}, ['email', 'anonymous_id'][1 + number % 2],
     {CUSTOMER.format("intDiv(number, 2)")}, now64(3, 'UTC') - toIntervalDay(90), now64(3, 'UTC'),
-    if(number % 10 = 0, 2, 1)
+    if(number % 10 = 0, 3, 2)
 FROM numbers({{identities:UInt64}})""",
+    "identity_overrides": f"""
+INSERT INTO identity_overrides (identity, customer_id, version)
+SELECT {TOKEN.format("number")}, {CUSTOMER.format("intDiv(number, 2)")}, 3
+FROM numbers({{identities:UInt64}}) WHERE number % 10 = 0""",
     "customer_states": f"""
 INSERT INTO customer_states (customer_id, identities, identity_kinds, first_touch_at,
     first_touch_channel, last_touch_at, last_touch_channel, touchpoints, touchpoints_by_channel,
@@ -177,14 +184,15 @@ def wait_for_merges(client: Client) -> None:
         quiet = 0 if merging else quiet + 1
 
 
-def median_ms(client: Client, sql: str, runs: int) -> tuple[float, int]:
-    """Median time of a query and the number of its rows; the first run is not counted."""
-    rows, times = len(client.query(sql).result_rows), []
+def median_ms(client: Client, sql: str, runs: int) -> float:
+    """Median time of a query; the first run is not counted. Fails if it has no rows."""
+    assert client.query(sql).result_rows, sql
+    times = []
     for _ in range(runs):
         began = time.perf_counter()
         client.query(sql)
         times.append(1000 * (time.perf_counter() - began))
-    return statistics.median(times), rows
+    return statistics.median(times)
 
 
 @contextmanager
@@ -204,6 +212,22 @@ def embedded(folder: str) -> Iterator[str]:
         server.wait(timeout=60)
 
 
+def medians_ms(client: Client, asked: dict[str, str], runs: int) -> dict[str, float]:
+    """Median time of each query."""
+    return {name: median_ms(client, sql, runs) for name, sql in asked.items()}
+
+
+def squash(settings: Settings) -> int:
+    """Squash until no override is left; returns the number of identities."""
+    squash, settled = Squash(settings), 0
+    try:
+        while (done := squash.batch()).taken or done.dropped:
+            settled += done.settled
+    finally:
+        squash.close()
+    return settled
+
+
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser()
@@ -211,7 +235,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=RUNS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="touchstream-bi-") as folder, embedded(folder) as url:
-        settings = Settings(clickhouse_url=url)
+        settings = Settings(clickhouse_url=url, squash_grace_seconds=0)
         migrate(settings)
         client = connect(settings, dedicated_pool=True)
         began = time.monotonic()
@@ -220,10 +244,16 @@ def main() -> None:
         seconds = time.monotonic() - began
         print(f"{options.number:,} touchpoints made in {seconds:.0f} s", flush=True)
         sample = client.query(f"SELECT {CUSTOMER.format(5)}").result_rows[0][0]
-        for name, sql in questions():
-            asked = SAMPLE_CUSTOMER.sub(f"'{sample}'", sql)
-            median, rows = median_ms(client, asked, options.runs)
-            print(f"{name:<50} {median:>8,.0f} ms {rows:>8,} rows", flush=True)
+        asked = {name: SAMPLE_CUSTOMER.sub(f"'{sample}'", sql) for name, sql in questions()}
+        before = medians_ms(client, asked, options.runs)
+        began = time.monotonic()
+        settled = squash(settings)
+        seconds = time.monotonic() - began
+        print(f"{settled:,} identities squashed in {seconds:.0f} s", flush=True)
+        wait_for_merges(client)
+        after = medians_ms(client, asked, options.runs)
+        for name in asked:
+            print(f"{name:<50} {before[name]:>8,.0f} ms {after[name]:>8,.0f} ms")
         client.close()
 
 

@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     squash_seconds: float = Field(600.0, ge=0, le=86_400)
     """Time between two squashes of facts; 0 turns them off."""
     squash_grace_seconds: float = Field(3600.0, ge=0)
-    """How long an override must have been there before the squash takes it, and between its steps."""
+    """How long an override has been there before the squash takes it; again before it drops it."""
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(9464, ge=0, le=65_535)
     """Port of `/healthz`, `/readyz` and `/metrics`; 0 turns them off."""

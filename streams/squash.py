@@ -13,17 +13,18 @@ written again at any time:
 - Facts first: stitch stores a fact before an override of a later version (`Table.last`). So after
   the grace an override is seen together with all facts that it is for, on every replica. No other
   will come: a fact that is written again has the key of one that is there.
-- Fold: facts of lower versions are written again, with the customer and the version of the override.
-  Their precedence is above that of any fact as it first came, and grows with the version. So
-  what is written again later, by a worker or by another squash, does not win against them.
-- Settle: an override is marked when no fact is of a lower version. It is looked at and marked in one
-  statement, so the mark is for the version that was looked at; and it stays true.
+- Fold: facts of lower versions are written again, with the customer and version of the override.
+  Their precedence is above that of any fact as it first came, and grows with the version. So what
+  is written again later, by a worker or by another squash, does not win against them.
+- Settle: an override is marked when no fact is of a lower version. One statement looks and marks,
+  so the mark is for the version that was looked at; and it stays true.
 - Drop: a marked override is deleted in its version. Queries that had begun before the fold have
   ended by then. An override of a later version outranks the deletion; one of that version or a
   lower one that comes back holds for no fact.
 
-Each step takes what was written at least `squash_grace_seconds` ago, by the clock of ClickHouse.
-Nothing is deleted from facts; what they said first is kept in `customer_id_then`.
+Fold and settle take overrides that were written at least `squash_grace_seconds` ago, by the clock of
+ClickHouse; drop takes marks of that age. Nothing is deleted from facts; what they said first is kept
+in `customer_id_then`.
 """
 
 import asyncio
@@ -61,7 +62,7 @@ _FACTS = f"""{FACTS.name} FINAL
     PREWHERE {_RANGE} AND identity IN (SELECT identity FROM {_DUE})"""
 # In the order of identities, as facts are stored: a batch reads and writes a narrow range of them.
 _BATCH = f"""SELECT min(identity), max(identity), count()
-FROM (SELECT identity FROM {_OLD} WHERE NOT settled ORDER BY identity LIMIT {MOST})"""
+FROM (SELECT identity FROM {_OLD} WHERE NOT settled ORDER BY identity LIMIT {{most:UInt64}})"""
 _LEFT = f"SELECT count() FROM {_DUE}"
 _SETTLED = f"SELECT count() FROM {_OLD} WHERE settled"
 _DROP = f"""INSERT INTO {OVERRIDES.name} (identity, customer_id, version, settled, is_deleted)
@@ -105,18 +106,27 @@ class Squashed:
     """Of these, those whose facts all have their customer now."""
     dropped: int
     """Overrides."""
+    is_full: bool = False
+    """Whether more identities may be due."""
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more can be done now."""
-        return self.taken < MOST or self.settled == 0
+        return not self.is_full or self.settled == 0
 
 
 class Squash:
     """Does one batch after the other; used by one thread at a time."""
 
-    def __init__(self, settings: Settings, connect: Callable[..., Client] = connect) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        most: int = MOST,
+        connect: Callable[..., Client] = connect,
+    ) -> None:
         self._settings = settings
+        self._most = most
         self._connect = connect
         self._client: Client | None = None
 
@@ -125,13 +135,14 @@ class Squash:
         dropped = self._number(_SETTLED)
         if dropped:
             self._do(_DROP)
-        first, last, taken = self._row(_BATCH)
+        first, last, taken = self._row(_BATCH, most=self._most)
         if not taken:
             return Squashed(0, 0, dropped)
         places = {"first": first, "last": last}
         self._do(_FOLD, **places)
         self._do(_SETTLE, **places)
-        return Squashed(taken, max(0, taken - self._number(_LEFT, **places)), dropped)
+        settled = max(0, taken - self._number(_LEFT, **places))
+        return Squashed(taken, settled, dropped, is_full=taken == self._most)
 
     def close(self) -> None:
         """Close the connection, if there is one."""

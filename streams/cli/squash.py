@@ -26,5 +26,5 @@ def squash_command() -> None:
                 settled, dropped = settled + done.settled, dropped + done.dropped
         finally:
             squash.close()
-    say(f"{settled:,} identities have their customer in all touchpoints now")
-    say(f"{dropped:,} overrides of earlier runs dropped")
+    say(f"identities put into their touchpoints: {settled:,}")
+    say(f"overrides of earlier runs dropped: {dropped:,}")

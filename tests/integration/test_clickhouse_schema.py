@@ -60,7 +60,11 @@ DAY = 86_400
 STEPS = {"minute": 60, "hour": 3600, "day": 86_400}
 OF_THE_SQUASH = {
     FACTS: [("customer_id_then", "String")],
-    OVERRIDES: [("written_at", "DateTime64(3, 'UTC')"), ("settled", "Bool"), ("is_deleted", "UInt8")],
+    OVERRIDES: [
+        ("written_at", "DateTime64(3, 'UTC')"),
+        ("settled", "Bool"),
+        ("is_deleted", "UInt8"),
+    ],
 }
 """Columns that agents leave to their defaults."""
 EMPTY: dict[str, Any] = {

@@ -32,7 +32,7 @@ from touchstream.streams.records import Record
 from touchstream.streams.settings import Settings
 from touchstream.streams.stage import Outcome, Stage
 from touchstream.streams.table import Row, Table
-from touchstream.streams.tables import FACTS, IDENTITIES
+from touchstream.streams.tables import FACTS, IDENTITIES, OVERRIDES
 from touchstream.streams.topics import (
     CUSTOMER,
     IDENTITY,
@@ -240,6 +240,17 @@ class Pipeline:
 
     def facts(self) -> dict[Row, dict[str, Any]]:
         return self.sink.latest(FACTS, ("identity", "channel", "event_id"), "precedence")
+
+    def customers_of_facts(self) -> set[tuple[str, str]]:
+        """Identity and customer of every fact, as the view `touchpoints` shows them."""
+        overrides = self.sink.latest(OVERRIDES, ("identity",), "version")
+        shown = set()
+        for row in self.facts().values():
+            identity = row["identity"]
+            override: dict[str, Any] = overrides.get((identity,), {"version": 0})
+            newer = override["version"] > row["identity_version"]
+            shown.add((identity, (override if newer else row)["customer_id"]))
+        return shown
 
     def identities(self) -> dict[str, str]:
         rows = self.sink.latest(IDENTITIES, ("identity",), "version")

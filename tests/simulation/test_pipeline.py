@@ -86,6 +86,7 @@ def check(
     assert len(pipeline.facts()) == len(published)
     expected_customers = oracle.customers_of(published, words, rules)
     assert pipeline.identities() == expected_customers
+    assert pipeline.customers_of_facts() <= expected_customers.items()
     customers = pipeline.customers()
     assert set(customers) == set(expected_customers.values())
     lives = oracle.lives_of(published, expected_customers)

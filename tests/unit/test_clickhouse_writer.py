@@ -25,6 +25,7 @@ from touchstream.streams.tables import DEAD_LETTERS
 
 LETTERS = Table("letters", (("word", "String"), ("version", "UInt64")))
 NUMBERS = Table("numbers", (("number", "Int64"),))
+LATE = Table("late", NUMBERS.columns, last=True)
 BAD = "bad"
 NOW_MS = 1_767_268_800_000
 
@@ -196,6 +197,18 @@ def test_rows_of_a_table_stay_in_the_order_of_their_callers() -> None:
         await asyncio.gather(*callers)
         versions = [row[1] for _, rows in client.inserts for row in rows]
         assert versions == list(range(1, 51))
+
+    run(body, wake=True)
+
+
+def test_tables_that_are_last_follow_all_others() -> None:
+    async def body(writer: ClickHouseWriter, client: FakeClient, watch: Watch) -> None:
+        await asyncio.gather(
+            writer.insert({LATE: [(1,)], LETTERS: [letter("a")]}),
+            writer.insert({LATE: [(2,)], NUMBERS: [(3,)]}),
+        )
+        assert [table for table, _ in client.inserts] == ["letters", "numbers", "late"]
+        assert client.rows(LATE) == [(1,), (2,)]
 
     run(body, wake=True)
 
