@@ -7,8 +7,8 @@ shows the right customer as long as this holds of each identity that has moved:
 
     Its latest override is there, or all its facts are of that version or a later one.
 
-What keeps it so, with steps in any order, by several at once, dying anywhere, and with rows that are
-written again at any time:
+What keeps it so, with steps in any order, by several at once, dying anywhere, and with rows that
+are written again at any time:
 
 - Facts first: stitch stores a fact before an override of a later version (`Table.last`). So after
   the grace an override is seen together with all facts that it is for, on every replica. No other
@@ -22,9 +22,9 @@ written again at any time:
   ended by then. An override of a later version outranks the deletion; one of that version or a
   lower one that comes back holds for no fact.
 
-Fold and settle take overrides that were written at least `squash_grace_seconds` ago, by the clock of
-ClickHouse; drop takes marks of that age. Nothing is deleted from facts; what they said first is kept
-in `customer_id_then`.
+Fold and settle take overrides that were written at least `squash_grace_seconds` ago, by the clock
+of ClickHouse; drop takes marks of that age. Nothing is deleted from facts; what they said first is
+kept in `customer_id_then`.
 """
 
 import asyncio

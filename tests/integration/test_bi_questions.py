@@ -220,7 +220,7 @@ def test_raw_touchpoints_are_there_once_with_the_customer_of_then(client: Client
 
 def test_every_view_of_the_table_exists(client: Client) -> None:
     table = dict(sections())["Views"]
-    named = set(re.findall(r"`(\w+)(?:\(as_of = \.\.\.\))?`", re.sub(r"\| [^|`]*\|$", "|", table)))
+    named = set(re.findall(r"`(\w+)(?:\(\w+ = \.\.\.\))?`", re.sub(r"\| [^|`]*\|$", "|", table)))
     sql = "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine = 'View'"
     there = {str(row[0]) for row in client.query(sql).result_rows}
     assert named - there == set()
