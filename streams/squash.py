@@ -29,7 +29,7 @@ kept in `customer_id_then`.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import monotonic
@@ -152,8 +152,8 @@ class Squash:
     def _number(self, sql: str, **names: Any) -> int:
         return int(self._row(sql, **names)[0])
 
-    def _row(self, sql: str, **names: Any) -> tuple[Any, ...]:
-        row: tuple[Any, ...] = self._opened().query(sql, self._names(names)).result_rows[0]
+    def _row(self, sql: str, **names: Any) -> Sequence[Any]:
+        row: Sequence[Any] = self._opened().query(sql, self._names(names)).result_rows[0]
         return row
 
     def _do(self, sql: str, **names: Any) -> None:

@@ -5,11 +5,13 @@
 -- one that is old, repeated, or back after it was dropped does no harm. Facts of before have version
 -- 0, below every override. The key of facts stays: the squash writes a fact again under the same key,
 -- with a higher precedence.
-ALTER TABLE touchpoint_facts ADD COLUMN IF NOT EXISTS
-    identity_version UInt64 COMMENT 'version of the identity that customer_id is of';
+ALTER TABLE touchpoint_facts
+    ADD COLUMN IF NOT EXISTS identity_version UInt64
+    COMMENT 'version of the identity that customer_id is of';
 
-ALTER TABLE touchpoint_facts ADD COLUMN IF NOT EXISTS
-    customer_id_then String COMMENT 'customer when it was processed; empty: still customer_id';
+ALTER TABLE touchpoint_facts
+    ADD COLUMN IF NOT EXISTS customer_id_then String
+    COMMENT 'customer when it was processed; empty: still customer_id';
 
 -- By identity, as facts are. Not partitioned: it is small and stays so. The squash marks and drops a
 -- row by inserting it again, and a merge removes it a day later. written_at is the server's time, not
@@ -29,7 +31,8 @@ TTL toDateTime(written_at) + INTERVAL 1 DAY DELETE WHERE is_deleted = 1
 COMMENT 'Customers of moved identities that may not be in all their facts yet';
 
 -- Whoever has moved before. (The join was with the identities of versions above 1 until now. That is
--- every identity: it gets version 1 when it is seen and 2 with its first customer.)
+-- every identity: it gets version 1 when it is seen and 2 with its first customer.) Rows have versions,
+-- so all of them may be inserted again.
 INSERT INTO identity_overrides (identity, customer_id, version)
 SELECT identity, customer_id, version
 FROM identity_change_records;
