@@ -17,9 +17,10 @@ EVERYWHERE = ""
 BY_IDENTITY = "cityHash64(identity)"
 BY_CUSTOMER = "cityHash64(customer_id)"
 SHARDING_KEYS: Mapping[str, str] = {
-    # By identity, as their keys begin with it: facts meet the states of their identities on their
-    # own shard, so the join of the view touchpoints moves no row.
+    # By identity, as their keys begin with it: facts meet the overrides of their identities on
+    # their own shard, so the join of the view touchpoints moves no row.
     "touchpoint_facts": BY_IDENTITY,
+    "identity_overrides": BY_IDENTITY,
     "identity_states": BY_IDENTITY,
     "identity_link_sights": BY_IDENTITY,
     "refused_link_states": BY_IDENTITY,

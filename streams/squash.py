@@ -39,7 +39,7 @@ from clickhouse_connect.driver.client import Client
 
 from touchstream.streams.clickhouse import Failure, connect, failure_of
 from touchstream.streams.settings import Settings
-from touchstream.streams.tables import FACTS, OVERRIDES
+from touchstream.streams.tables import FACTS, MARKS, OVERRIDES
 
 log = logging.getLogger(__name__)
 MOST = 20_000
@@ -53,8 +53,10 @@ STOP_SECONDS = 5.0
 SETTINGS = {"max_threads": 2, "max_execution_time": TIMEOUT_SECONDS}
 """A batch leaves the other cores of the server to readers."""
 
+# Of an identity that was erased nothing is written again while its facts are being deleted.
 _OLD = f"""(SELECT * FROM {OVERRIDES.name} FINAL
-    WHERE written_at <= now64(3) - toIntervalMillisecond({{grace_ms:UInt64}}))"""
+    WHERE written_at <= now64(3) - toIntervalMillisecond({{grace_ms:UInt64}})
+    AND identity NOT IN (SELECT identity FROM {MARKS.name} WHERE mark = 'erased'))"""
 _RANGE = "identity >= {first:String} AND identity <= {last:String}"
 _DUE = f"(SELECT * FROM {_OLD} WHERE NOT settled AND {_RANGE})"
 # PREWHERE before FINAL is right because it is about the key; other columns are read of few rows.

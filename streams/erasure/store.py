@@ -19,7 +19,7 @@ from touchstream.streams.erasure.tables import (
 from touchstream.streams.migrations import rendered
 from touchstream.streams.settings import Settings
 from touchstream.streams.table import Table
-from touchstream.streams.tables import DEAD_LETTERS, FACTS, IDENTITIES, LINKS
+from touchstream.streams.tables import DEAD_LETTERS, FACTS, IDENTITIES, LINKS, OVERRIDES
 
 AS_BYTES: dict[str, str | dict[str, str]] = {"key": "bytes", "value": "bytes"}
 WAIT = "SETTINGS mutations_sync = 2"
@@ -37,9 +37,8 @@ GROUP BY identity"""
 _SEEN = f"""SELECT identity FROM {FACTS.name} WHERE identity IN %(tokens)s
 UNION DISTINCT SELECT identity FROM {LINKS.name} WHERE identity IN %(tokens)s
 UNION DISTINCT SELECT other FROM {LINKS.name} WHERE other IN %(tokens)s"""
-_RENAMED = f"""SELECT DISTINCT identity, s.customer_id FROM {FACTS.name} AS f
-INNER JOIN (SELECT identity, customer_id FROM {IDENTITIES.name} FINAL) AS s USING identity
-WHERE f.customer_id IN %(customers)s AND f.identity NOT IN %(tokens)s"""
+_RENAMED = f"""SELECT identity, customer_id FROM {IDENTITIES.name} FINAL
+WHERE identity IN (SELECT identity FROM {FACTS.name} WHERE {NAMED_IN_OTHERS})"""
 
 
 class DeadLetter(NamedTuple):
@@ -133,7 +132,8 @@ class ErasureStore:
             latest = "transform(identity, %(names)s, %(versions)s, toUInt64(0))"
             names = {"names": list(orphans), "versions": list(orphans.values())}
             where = f"identity IN %(names)s AND version <= {latest}"
-            self._delete(IDENTITIES, where, names)
+            for table in (IDENTITIES, OVERRIDES):
+                self._delete(table, where, names)
 
     def dead_letters(self) -> Iterator[DeadLetter]:
         """Every dead letter."""
@@ -153,7 +153,11 @@ class ErasureStore:
         rows = self._rows(_RENAMED, subject.parameters)
         if rows:
             names = {"from": [row[0] for row in rows], "to": [row[1] for row in rows]}
-            change = "customer_id = transform(identity, %(from)s, %(to)s, '')"
+            change = (
+                "customer_id = if(customer_id IN %(customers)s,"
+                " transform(identity, %(from)s, %(to)s, ''), customer_id),"
+                " customer_id_then = if(customer_id_then IN %(customers)s, '', customer_id_then)"
+            )
             self._change(
                 f"ALTER TABLE {FACTS.name} UPDATE {change} WHERE {NAMED_IN_OTHERS} {WAIT}",
                 {**subject.parameters, **names},

@@ -23,6 +23,7 @@ from touchstream.streams.tables import (
     IDENTITIES,
     LINKS,
     MARKS,
+    OVERRIDES,
     REFUSED,
     RULES,
     WORDS,
@@ -34,6 +35,7 @@ _CUSTOMER = "customer_id IN %(customers)s"
 
 LEFT_BY_IDENTITIES: dict[Table, str] = {
     FACTS: _IDENTITY,
+    OVERRIDES: f"({_IDENTITY} OR {_CUSTOMER})",
     IDENTITIES: f"({_IDENTITY} OR {_CUSTOMER})",
     LINKS: _EITHER,
     REFUSED: f"({_EITHER} OR multiSearchAny(detail, %(list)s))",
@@ -49,7 +51,9 @@ LEFT_BY_IDENTITIES: dict[Table, str] = {
 }
 """Rows that go. Of marks the erasure itself stays: it is what keeps the past away."""
 
-NAMED_IN_OTHERS = f"({_CUSTOMER} AND identity NOT IN %(tokens)s)"
+NAMED_IN_OTHERS = (
+    f"(({_CUSTOMER} OR customer_id_then IN %(customers)s) AND identity NOT IN %(tokens)s)"
+)
 """Facts of other identities that were once part of the customer: its id is replaced, they stay."""
 
 LIVES: dict[Table, tuple[str, ...]] = {

@@ -223,13 +223,17 @@ def now(pattern: str) -> str:
 
 def views(client: Client) -> list[tuple[str, str]]:
     """Name and how to read it, of every view."""
-    at = now("%Y-%m-%d 00:00:00")
+    busiest = "SELECT customer_id FROM customers ORDER BY touchpoints DESC, customer_id LIMIT 1"
+    values = {
+        "": "",
+        "as_of": f"(as_of = '{now('%Y-%m-%d 00:00:00')}')",
+        "customer_id": f"(customer_id = '{client.query(busiest).result_rows[0][0]}')",
+    }
     sql = (
-        "SELECT name, create_table_query LIKE '%{as_of:%' FROM system.tables"
+        "SELECT name, extract(create_table_query, '[{](as_of|customer_id):') FROM system.tables"
         " WHERE database = 'single' AND engine = 'View' ORDER BY name"
     )
-    rows = client.query(sql).result_rows
-    return [(name, f"{name}(as_of = '{at}')" if at_moment else name) for name, at_moment in rows]
+    return [(name, name + values[asked]) for name, asked in client.query(sql).result_rows]
 
 
 def answers(client: Client, view: str) -> list[str]:

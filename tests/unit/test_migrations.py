@@ -56,10 +56,10 @@ def test_the_checksum_is_that_of_the_file_whatever_the_database() -> None:
 
 
 def test_every_statement_may_be_run_again() -> None:
-    repeatable = ("CREATE TABLE IF NOT EXISTS ", "CREATE OR REPLACE ", "ALTER TABLE ")
-    repeatable += (
-        "INSERT INTO identity_overrides ",
-    )  # rows with versions: once or twice is the same
+    repeatable = (
+        *("CREATE TABLE IF NOT EXISTS ", "CREATE OR REPLACE ", "ALTER TABLE "),
+        "INSERT INTO identity_overrides ",  # rows with versions: once or twice is the same
+    )
     for migration in shipped_migrations():
         for statement in render(migration, Settings()):
             fills = re.fullmatch(FILLS_AN_EMPTY_TABLE, statement, re.DOTALL)
