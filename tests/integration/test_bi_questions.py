@@ -146,7 +146,7 @@ def test_every_question_has_one_query() -> None:
 
 def test_every_question_has_a_time() -> None:
     table = dict(sections())["How long it takes"]
-    assert re.findall(r"^\| (.+?) \| [\d,]+ \| [\d,]+ \|$", table, re.MULTILINE) == list(COLUMNS)
+    assert re.findall(r"^\| (.+) \| [\d,]+ \|$", table, re.MULTILINE) == list(COLUMNS)
 
 
 @pytest.mark.parametrize("heading", COLUMNS)
