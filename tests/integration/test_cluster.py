@@ -111,7 +111,8 @@ class Rows:
             return {self._value("channel", key): self._value("", value) for _ in range(2)}
         if kind.startswith("Array("):
             inner = kind.removeprefix("Array(").removesuffix(")")
-            return [self._value(name.removesuffix("s"), inner) for _ in range(3)]
+            one = "identity" if name == "identities" else name.removesuffix("s")
+            return [self._value(one, inner) for _ in range(3)]
         if kind.startswith("DateTime64"):
             return self._moment()
         if kind.startswith("Float"):
@@ -223,7 +224,9 @@ def now(pattern: str) -> str:
 
 def views(client: Client) -> list[tuple[str, str]]:
     """Name and how to read it, of every view."""
-    busiest = "SELECT customer_id FROM customers ORDER BY touchpoints DESC, customer_id LIMIT 1"
+    busiest = """SELECT customer_id FROM touchpoints INNER JOIN
+        (SELECT customer_id, arrayJoin(identities) AS identity FROM customers) AS c
+        USING (customer_id, identity) GROUP BY customer_id ORDER BY count() DESC, 1 LIMIT 1"""
     values = {
         "": "",
         "as_of": f"(as_of = '{now('%Y-%m-%d 00:00:00')}')",
