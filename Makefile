@@ -11,8 +11,9 @@ help:  ## show this list
 demo: .venv/local.stamp  ## run the main job on the embedded broker and ClickHouse, and report
 	@$(BIN)/touchstream demo
 
-test: .venv/dev.stamp  ## run every test
-	@$(BIN)/python -m pytest
+# By files, the long ones with servers first, so that no process is left alone with one at the end.
+test: .venv/dev.stamp  ## run every test, in two processes: JOBS=4 for more
+	@$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder
 
 test-superset: .venv/dev.stamp .venv-superset/stamp  ## try Apache Superset, in .venv-superset, on the embedded ClickHouse
 	@$(BIN)/python -m pytest tests/superset

@@ -98,6 +98,7 @@ COLUMNS = {
     " resolved",
     "Customers by segment": "segment customers net_revenue csat",
     "NPS by channel in the last 30 days": "channel n value low high",
+    "NPS day by day, over 30 days each": "day n nps",
     "The funnel": "rank stage customers stage_before customers_before percent",
     "Campaigns by attributed revenue": "channel campaign orders revenue",
     "Customers at risk by value": "customer_id net_revenue orders last_order_at usual_gap_days"
@@ -187,6 +188,8 @@ def test_metrics_have_values_with_intervals(client: Client) -> None:
         ("phone", 10, -20.0),
     ]
     assert all(row["low"] < row["value"] < row["high"] for row in nps)
+    days = only(client, "NPS day by day, over 30 days each", "n", "nps")
+    assert days[-1] == (20, 10.0)
     queues = only(client, "First-contact resolution by queue", "queue", "value")
     assert queues == [("billing", 70.0)]
     gaps = only(client, "Gaps to targets", "target_id", "gap", "status")

@@ -226,6 +226,10 @@ CONTRACT = {
     " as_of:DateTime64(3,'UTC') n:Int64 numerator:Nullable(Float64) denominator:Nullable(Int64)"
     " value:Nullable(Float64) low:Nullable(Float64) high:Nullable(Float64)"
     " unit:LowCardinality(String) direction:LowCardinality(String)",
+    "metrics_history": "metric:LowCardinality(String) family:LowCardinality(String) day:Date"
+    " dimension:String member:String n:Int64 numerator:Nullable(Float64)"
+    " denominator:Nullable(Int64) value:Nullable(Float64) unit:LowCardinality(String)"
+    " direction:LowCardinality(String)",
     "customers": "customer_id:String identities:Array(String)"
     " identity_kinds:Array(LowCardinality(String)) account_id:String"
     " first_touch_at:Nullable(DateTime64(3,'UTC')) first_touch_channel:LowCardinality(String)"
@@ -810,6 +814,34 @@ def test_metrics_equal_a_recomputation_from_the_measurements(client: Client, see
         for index, each in enumerate(line):
             near = error if index == 3 else 1e-6
             assert each is None or found[key][index] == pytest.approx(each, rel=near, abs=1e-9), key
+
+
+@pytest.mark.parametrize("days_ago", [1, 8, 40])
+def test_history_has_of_each_day_what_the_window_of_that_day_has(
+    client: Client, days_ago: int
+) -> None:
+    world = random_world(3)
+    insert(client, PANES, *world.rows())
+    end = world.as_of.replace(hour=0, minute=0, second=0, microsecond=0)
+    end -= timedelta(days=days_ago - 1)
+    levels = "SELECT metric FROM metric_terms WHERE level != ''"
+    where = f"window = '24h' AND n != 0 AND metric NOT IN ({levels})"
+    windows = metrics_at(client, end, where)
+    wanted = {(metric, *place): line[:4] for (metric, _, *place), line in windows.items()}
+    columns = "metric, dimension, member, n, numerator, denominator, value"
+    day = (end - timedelta(days=1)).date()
+    sql = f"SELECT {columns} FROM metrics_history WHERE day = '{day}' AND n != 0"
+    found = {row[:3]: row[3:] for row in select(client, sql) if row[:3] in wanted}
+    assert found.keys() == wanted.keys()
+    assert len(wanted) > 20
+    for key, line in wanted.items():
+        same = [each if each is None else pytest.approx(each, rel=1e-9) for each in line]
+        assert list(found[key]) == same, key
+
+
+def test_numbers_of_customers_are_no_history(client: Client) -> None:
+    insert(client, PANES, *level_panes("buyers@30d", "all", "", [(100 * DAY, 1)]))
+    assert select(client, "SELECT count() FROM metrics_history") == [(0,)]
 
 
 def test_an_empty_store_has_every_metric_and_window_with_no_value(client: Client) -> None:
