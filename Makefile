@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test test-superset test-kafka check lint types format docs bench bench-identity bench-bi lock clean
+.PHONY: help demo test simulate test-superset test-kafka check lint types format docs bench bench-identity bench-bi lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -25,6 +25,9 @@ test-kafka: .venv/dev.stamp  ## run the product on Apache Kafka, which Maven fet
 	@$(ON_KAFKA) --broker kafka1 tests/integration/test_golden.py tests/integration/test_erasure.py
 	@$(if $(ALL),$(ON_KAFKA) --broker kafka1 tests/integration/test_end_to_end.py tests/integration/test_single_writer.py)
 	@$(if $(ALL),$(ON_KAFKA) --broker kafka1 tests/integration/test_febrl.py)
+
+simulate: .venv/dev.stamp  ## run the simulator: SEEDS=10000, or SEED=123 to see what happens in one
+	@$(BIN)/python tests/simulation/simulate.py $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) $(ARGS)
 
 check: lint types  ## lint and types
 

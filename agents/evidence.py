@@ -4,6 +4,8 @@ Evidence only grows: a link keeps the earliest sight of each sort, and of words 
 So order, duplicates and replays do not matter.
 """
 
+from collections.abc import Iterable
+
 import msgspec
 
 from touchstream.agents.judgement import Bond, Refused, Sights, is_shared, judge
@@ -73,11 +75,13 @@ class Vertex(msgspec.Struct, array_like=True):
     erasure: int = 0
     """Place of the latest erasure in the log of operations."""
     going: Mark | None = None
-    """Why it is to be forgotten, while its root has not let it go yet: it was erased (number of the
-    operation), or a neighbour was, and it is known from nothing else (0)."""
+    """Who wants it forgotten, while its root has not let it go yet."""
     own: int | None = None
     """Its earliest sight that does not stand with a link: as the strongest identity of a
     touchpoint, or with an identity that keeps the link alone."""
+    crowded: bool = False
+    """A link that would join was left to its other end because there are too many. So it stays
+    shared, should some of those it keeps be erased, until other rules make all ends speak again."""
 
     def see(self, kind: str, time: int) -> bool:
         """The identity was seen at `time`; True when that is earlier than known."""
@@ -94,8 +98,11 @@ class Vertex(msgspec.Struct, array_like=True):
         return not known and self.first_seen is None and self.customer is None
 
     def forgets(self, at: int) -> bool:
-        """Whether what happened at `at` (ms) was erased."""
-        return at < self.erased or bool(self.going and self.going.number)
+        """Whether what happened at `at` (ms) was erased.
+
+        Who goes only because a neighbour was erased forgets nothing that comes from others.
+        """
+        return bool(self.going and self.going.number) or at < self.erased
 
     def stand(self, time: int) -> bool:
         """It was seen at `time`, whatever its links say; True when that is earlier than known."""
@@ -127,11 +134,13 @@ class Vertex(msgspec.Struct, array_like=True):
             return Refused.ERASED
         if self.mark and self.mark.reason:
             return self.mark.reason
-        limit = rules.kind(self.kind).max_links
-        bonds: list[Token] | dict[Token, Link] = self.links
-        if len(self.links) > limit:
-            bonds = [other for other in self.links if isinstance(self.judge(other, rules), Bond)]
-        return Refused.SHARED if is_shared(self.kind, bonds, rules) else None
+        return Refused.SHARED if self.crowded or self._has_too_many(rules) else None
+
+    def _has_too_many(self, rules: Rules) -> bool:
+        if len(self.links) <= rules.kind(self.kind).max_links:
+            return False
+        bonds = [other for other in self.links if isinstance(self.judge(other, rules), Bond)]
+        return is_shared(self.kind, bonds, rules)
 
     def joins(self, other: Token, rules: Rules) -> bool:
         """Whether the link to `other` may join, as far as the two ends can tell."""
@@ -145,19 +154,33 @@ class Vertex(msgspec.Struct, array_like=True):
     ) -> Link | None:
         """The link to `other`, made if need be; None when the other end has to keep it.
 
-        So it is when we are shared and it is not, or when we have as many links that cannot join.
-        `alone` is of the other end, as far as we know.
+        So it is when we have too many and it does not, or when we have as many links that cannot
+        join. `alone` is of the other end, as far as we know.
         """
         link = self.links.get(other)
-        if link is not None or (self.alone and not alone):
+        if link is not None:
             return link
-        link = Link(kind, {})
-        if len(self.links) <= 2 * rules.kind(self.kind).max_links or isinstance(
-            judge(self.kind, kind, sights, rules), Bond
-        ):
-            self.links[other] = link
-            return link
-        return None
+        joins = isinstance(judge(self.kind, kind, sights, rules), Bond)
+        if self.alone and not alone and (self.crowded or self._has_too_many(rules)):
+            self.crowded |= joins
+            return None
+        if not joins and len(self.links) > 2 * rules.kind(self.kind).max_links:
+            return None
+        link = self.links[other] = Link(kind, {})
+        return link
+
+    def stay(self) -> bool:
+        """Take back that it was to go, as if it had never been seen; True when it was to go."""
+        was_going = self.going is not None
+        if was_going:
+            self.going = self.first_seen = None
+        return was_going
+
+    def partners(self, rules: Rules) -> Iterable[Token]:
+        """Whom a link or a word of an operator joins it to, as far as it can tell."""
+        if self.first_seen is None:
+            return [other for other, word in self.words.items() if word.allow]
+        return self.weigh(rules)[0].neighbours()
 
     def weigh(self, rules: Rules) -> tuple[Member, dict[Token, Verdict]]:
         """What the root decides on, and the links that cannot join whatever it decides."""

@@ -41,6 +41,7 @@ def forgotten(identity: Identity, message: Forgotten) -> None:
     vertex.refused.pop(other, None)
     seen = vertex.first_sight()
     if vertex.first_seen is None or vertex.going:
+        vertex.shown.pop(other, None)  # of a link that is no more nothing can be judged again
         identity.turn.save(vertex)
     elif seen is None:
         cause = message.cause

@@ -6,7 +6,7 @@ to be decided together by that end.
 
 from touchstream.agents.belonging import become, forward
 from touchstream.agents.component import Ask
-from touchstream.agents.evidence import Vertex
+from touchstream.agents.evidence import Link, Vertex
 from touchstream.agents.identity_messages import (
     Absorb,
     Alone,
@@ -56,7 +56,8 @@ class Identity:
             return
         source = f"touchpoint {touch.channel}/{touch.event_id}"
         cause = Cause(source, touch.channel, turn.record.timestamp_ms)
-        asks, news = self._open(touch.kind, touch.occurred_at, cause)
+        self._stay(cause)
+        asks, news = self._open(touch.kind, touch.occurred_at)
         if vertex.stand(touch.occurred_at) and not news:
             turn.save(vertex)
         seen = (touch.occurred_at, touch.event_id)
@@ -76,8 +77,9 @@ class Identity:
             self.turn.send(link.other, Forgotten(self.me, link.cause))
             return
         time = min(time for time, _ in link.sights.values())
-        asks, news = self._open(link.kind, time, link.cause)
-        known = vertex.keep(link.other, link.other_kind, link.sights, rules, link.alone)
+        self._stay(link.cause)
+        asks, news = self._open(link.kind, time)
+        known = self._keep(link.other, link.other_kind, link.sights, link.alone)
         fresh = known is not None and known.see(link.sights) | (known.alone != link.alone)
         if known is not None:
             known.alone = link.alone
@@ -179,7 +181,7 @@ class Identity:
         vertex, rules, ruling = self.vertex, self.turn.rules, self.turn.ruling
         if vertex.rules >= ruling.number or vertex.first_seen is None:
             return
-        vertex.rules = ruling.number
+        vertex.rules, vertex.crowded = ruling.number, False
         cause = Cause(f"rules {ruling.number}", ruling.operator, ruling.said_at)
         asks = []
         self.notice(cause)
@@ -193,23 +195,24 @@ class Identity:
             root.renew(cause)
             self._close(root)
 
-    def _open(self, kind: str, time: int, cause: Cause) -> tuple[list[Ask], bool]:
-        """Seen at `time`; True when we are new or were never seen as early."""
-        vertex = self.vertex
-        if vertex.going:  # with an erased neighbour, but here is another sight
-            vertex.going = vertex.first_seen = None
+    def _stay(self, cause: Cause) -> None:
+        """Seen again while we were about to go with a neighbour: we stay, as if seen first now."""
+        if self.vertex.stay():
             self.notice(cause)
-        asks = [] if vertex.first_seen is not None else self._all_asks()
-        news = vertex.see(kind, time)
+
+    def _open(self, kind: str, time: int) -> tuple[list[Ask], bool]:
+        """Seen at `time`; True when we are new or were never seen as early."""
+        asks = [] if self.vertex.first_seen is not None else self._all_asks()
+        news = self.vertex.see(kind, time)
         if news:
-            self.turn.save(vertex)
+            self.turn.save(self.vertex)
         return asks, news
 
     def _link(self, kind: str, other: Token, sights: Sights, cause: Cause) -> bool:
         """Take what a touch says of a link; True when it changes what we know."""
         turn, vertex = self.turn, self.vertex
         known = len(vertex.links)
-        link = vertex.keep(other, kind, sights, turn.rules)
+        link = self._keep(other, kind, sights)
         if len(vertex.links) > known:
             turn.effects.count("links")
         if link is not None and not link.see(sights):
@@ -219,6 +222,15 @@ class Identity:
         for how, seen in sights.items():
             turn.effects.insert(LINKS, sight_row(self.me, vertex.kind, other, kind, how, seen))
         return link is not None
+
+    def _keep(
+        self, other: Token, kind: str, sights: Sights, alone: Refused | None = None
+    ) -> Link | None:
+        was_crowded = self.vertex.crowded
+        link = self.vertex.keep(other, kind, sights, self.turn.rules, alone)
+        if self.vertex.crowded != was_crowded:
+            self.turn.save(self.vertex)
+        return link
 
     def _announce(self, other: Token, sights: Sights, cause: Cause, kind: str = "") -> None:
         """Tell the other end."""
@@ -250,11 +262,7 @@ class Identity:
 
     def _all_asks(self) -> list[Ask]:
         """Every link that joins, and every word that does."""
-        vertex = self.vertex
-        if vertex.first_seen is None:
-            return [Ask(self.me, other) for other, word in vertex.words.items() if word.allow]
-        member, _ = vertex.weigh(self.turn.rules)
-        return [Ask(self.me, other) for other in member.neighbours()]
+        return [Ask(self.me, other) for other in self.vertex.partners(self.turn.rules)]
 
     def report(self, asks: list[Ask], cause: Cause) -> None:
         """Tell the root, which may be ourselves."""

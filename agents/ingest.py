@@ -6,6 +6,7 @@ replay sends again carries the same positions and is skipped by stitch.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from touchstream.agents.heard import Heard, follow
@@ -50,6 +51,7 @@ COMMON = {
 }
 
 
+@cache
 def channel_fields(channel: str) -> tuple[str, ...]:
     """Names of the fields that only this channel has."""
     names = (field["name"] for field in load_schema(channel)["fields"])

@@ -5,9 +5,11 @@ whole or not at all, so state and position move together. The marker names the i
 exists now, because a topic that is created again starts over. On taking the partition a writer
 claims it with a higher epoch, and each of its batches must land right after the one before. A gap
 means another writer: with a lower epoch its records are repaired over, with a higher one the
-partition is lost. Records of an epoch below a claim before them are ignored on reading. A writer
-whose append failed must take the partition anew before it goes on. A key that is removed gets a
-tombstone, so that Kafka forgets it.
+partition is lost. Records of an epoch below a claim before them are ignored on reading. So is a
+batch that arrives once more after a later one (a broker without idempotent producers may store a
+request that was given up): its marker, which comes first, lies behind. A writer whose append failed
+must take the partition anew before it goes on. A key that is removed gets a tombstone, so that
+Kafka forgets it.
 """
 
 from collections.abc import Mapping
@@ -45,7 +47,9 @@ class Image:
         self.size_bytes = 0
         """Size of all keys and values."""
         self.overwritten: set[bytes] = set()
-        """Keys whose last record was written by a writer that had lost the partition."""
+        """Keys whose last record is not the truth: of a former writer, or of a repeated batch."""
+        self._is_repeated = False
+        """Whether the batch at hand was read before, and later ones since."""
 
     def read(self, record: Record) -> None:
         """Take the next record of the changelog."""
@@ -56,18 +60,22 @@ class Image:
         epoch = _EPOCH.unpack_from(value)[0]
         if key == CLAIM:
             self.epoch = max(self.epoch, epoch)
-        elif epoch < self.epoch:
-            self.overwritten.add(key)
-        else:
-            self.overwritten.discard(key)
-            self._keep(key, value[_EPOCH.size :])
-
-    def _keep(self, key: bytes, value: bytes) -> None:
-        if key != MARKER:
-            self.keep({key: value})
             return
+        is_true = epoch >= self.epoch
+        if is_true and key == MARKER:
+            self._mark(value[_EPOCH.size :])
+        if not is_true or self._is_repeated:
+            self.overwritten.add(key)
+            return
+        self.overwritten.discard(key)
+        if key != MARKER:
+            self.keep({key: value[_EPOCH.size :]})
+
+    def _mark(self, value: bytes) -> None:
         source, applied = _APPLIED.unpack(value)
-        if source == self.source:
+        ours = source == self.source
+        self._is_repeated = ours and applied < self.applied
+        if ours:
             self.applied = max(self.applied, applied)
 
     def keep(self, changes: Mapping[bytes, bytes]) -> None:
@@ -142,9 +150,11 @@ class Changelog:
 
     def _entries(self, changes: Mapping[bytes, bytes], applied: int) -> list[Entry]:
         epoch = _EPOCH.pack(self._epoch)
-        entries: list[Entry] = [
-            (key, epoch + value, ()) if value else (key, None, ((VALUE, epoch),))
-            for key, value in changes.items()
+        marker = _APPLIED.pack(self.image.source, applied)
+        return [
+            (MARKER, epoch + marker, ()),
+            *(
+                (key, epoch + value, ()) if value else (key, None, ((VALUE, epoch),))
+                for key, value in changes.items()
+            ),
         ]
-        entries.append((MARKER, epoch + _APPLIED.pack(self.image.source, applied), ()))
-        return entries

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from touchstream.streams.changelog import Changelog
+from touchstream.streams.errors import TransientError
 from touchstream.streams.health import Health
 from touchstream.streams.log import Entry, Log, Sink
 from touchstream.streams.records import Message, Record
@@ -178,8 +179,13 @@ class Lane:
             await self.save()
 
     async def save(self) -> None:
-        """Insert the rows and store the state of all chunks that were computed until now."""
+        """Insert the rows and store the state of all chunks that were computed until now.
+
+        Raises TransientError after a save that failed: a later marker would pass over its state.
+        """
         async with self._save_turn:
+            if self._saving.chunks:
+                raise TransientError(f"{self.topic}[{self.partition}]: an earlier save failed")
             saving, self._unsaved = self._unsaved, Unsaved()
             if not saving.chunks:
                 return

@@ -32,6 +32,10 @@ class MemoryLog:
 
     async def read(self, topic: str, partition: int, start: int) -> Iterable[Record]:
         """Read from `start` to the end as it is now."""
+        return self.read_now(topic, partition, start)
+
+    def read_now(self, topic: str, partition: int, start: int) -> list[Record]:
+        """Read at once."""
         return [self._read(record) for record in self.partitions[topic, partition][start:]]
 
     def _read(self, record: Record) -> Record:

@@ -2,12 +2,13 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 from lives import random_life
 
-from touchstream.agents.history import Said, Sight, members_of, resolve_history
+from touchstream.agents.history import Said, Sight, judge_history, links_of, resolve_history
 from touchstream.agents.identifiers import strength, tokens_of
 from touchstream.agents.recount.customer import Pane, PaneKey, Recount, Tally, recount
 from touchstream.agents.recount.facts import Fact, fact_of_touchpoint
@@ -71,20 +72,53 @@ def history_of(published: list[Published]) -> tuple[dict[bytes, tuple[str, int]]
 
 
 def customers_of(
-    published: list[Published], words: Sequence[Said] = (), rules: Rules | None = None
+    published: list[Published],
+    words: Sequence[Said] = (),
+    rules: Rules | None = None,
+    shared: Collection[bytes] = (),
 ) -> dict[str, str]:
-    """Identity -> customer, as they stand in ClickHouse."""
-    found = resolution_of(published, words, rules).customers
+    """Identity -> customer, as in ClickHouse; `shared` are those that operators said are."""
+    found = resolution_of(published, words, rules, shared).customers
     return {token.hex(): "c" + customer.hex() for token, customer in found.items()}
 
 
 def resolution_of(
-    published: list[Published], words: Sequence[Said] = (), rules: Rules | None = None
+    published: list[Published],
+    words: Sequence[Said] = (),
+    rules: Rules | None = None,
+    shared: Collection[bytes] = (),
 ) -> Resolution:
     """One resolution of everything that was published and said."""
     rules = rules or RULES
     first, sights = history_of(published)
-    return resolve_history(members_of(first, sights, words, rules), rules)
+    judged = judge_history(first, links_of(first, sights), words, rules, shared=shared)
+    return resolve_history(judged.members, rules)
+
+
+def other_rules(rng: random.Random) -> Rules:
+    """Rules under which many customers are others than under the default ones."""
+    kinds = {
+        name: msgspec.structs.replace(
+            kind, unique=rng.random() < 0.3, max_links=rng.choice((2, 5, 100)), limit=None
+        )
+        for name, kind in RULES.kinds.items()
+    }
+    return msgspec.structs.replace(RULES, kinds=kinds, max_identities=rng.choice((2, 5, 200)))
+
+
+def without(published: list[Published], erased: set[bytes]) -> list[Published]:
+    """Touchpoints that are left: none that was filed under an erased identity."""
+    left = []
+    for channel, touchpoint in published:
+        found = identities(touchpoint)
+        if found[0][1] not in erased:
+            named = [
+                each
+                for each in touchpoint["identifiers"]
+                if TOKENS.token(each["kind"], each["value"]) not in erased
+            ]
+            left.append((channel, {**touchpoint, "identifiers": named}))
+    return left
 
 
 def unique(published: list[Published]) -> list[Published]:

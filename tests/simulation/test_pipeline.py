@@ -5,7 +5,6 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import oracle
 import pytest
 from pipeline import PUBLISHED_AT_MS, Pipeline
@@ -144,26 +143,13 @@ def test_replays_count_once_even_when_event_ids_are_forgotten(
     asyncio.run(run(seed, crash_rate=0.02, folded=True))
 
 
-def other_rules(rng: random.Random) -> Rules:
-    """Rules under which many customers are others than under the default ones."""
-    kinds = {
-        name: msgspec.structs.replace(
-            kind, unique=rng.random() < 0.3, max_links=rng.choice((2, 5, 100)), limit=None
-        )
-        for name, kind in oracle.RULES.kinds.items()
-    }
-    return msgspec.structs.replace(
-        oracle.RULES, kinds=kinds, max_identities=rng.choice((2, 5, 200))
-    )
-
-
 @pytest.mark.parametrize("seed", range(300, 330))
 def test_figures_follow_what_operators_say(seed: int) -> None:
     """Words and rules split and join customers; touches, totals and panes are as if from start."""
     rng = random.Random(seed)
     published = oracle.random_touchpoints(rng, rng.choice((3, 10)), 80)
     tokens = sorted(oracle.history_of(published)[0])
-    rules = other_rules(rng)
+    rules = oracle.other_rules(rng)
     operations: list[Operation] = [SetRules(rules, "", "ann")]
     words = []
     for _ in range(4):

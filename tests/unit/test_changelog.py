@@ -106,7 +106,7 @@ def test_state_and_marker_are_appended_as_one_batch() -> None:
     log = RecordingLog()
     writer = taken(log)
     run(writer.append({b"a": b"1", b"b": b"2"}, 5))
-    assert [key for key, _, _ in log.batches[-1]] == [b"a", b"b", MARKER]
+    assert [key for key, _, _ in log.batches[-1]] == [MARKER, b"a", b"b"]
     assert len(log.batches) == 2  # the claim and this one
 
 
@@ -315,6 +315,19 @@ def test_retried_batch_is_harmless(answered: int) -> None:
         run(writer.append({b"a": b"%d" % applied, b"%d" % applied: b"x"}, applied))
     assert writer.image.values == image_of(log).values == compacted(log)
     assert writer.image.applied == image_of(log).applied == 2
+
+
+def test_batch_that_arrives_again_after_a_later_one_is_written_over() -> None:
+    log = RecordingLog()
+    writer = taken(log)
+    run(writer.append({b"a": b"old"}, 1))
+    run(writer.append({b"a": b"true"}, 2))
+    log.extend(TOPIC, 0, log.batches[1])  # a request that was given up and sent again
+    assert image_of(log).values == {b"a": b"true"}
+    assert image_of(log).applied == 2
+    run(writer.append({b"b": b"new"}, 3))
+    assert writer.image.values == taken(log).image.values == {b"a": b"true", b"b": b"new"}
+    assert compacted(log) == {b"a": b"true", b"b": b"new"}
 
 
 def test_claim_that_does_not_land_where_expected_is_repeated_higher() -> None:

@@ -120,7 +120,7 @@ def test_shell_snippets_use_commands_that_exist() -> None:
     for page, words in shell_words():
         match words:
             case ["make", *wanted]:
-                known = set(wanted) <= targets
+                known = {word for word in wanted if not re.match(r"[A-Z]+=", word)} <= targets
             case ["touchstream", *arguments]:
                 known = _is_command(arguments)
             case [tool, *_]:

@@ -26,11 +26,21 @@ from identity_graph import (
 from touchstream.agents import stitch
 from touchstream.agents.customer_messages import Activity, Arrive, Move, Touched
 from touchstream.agents.evidence import Mark
-from touchstream.agents.identity_messages import Alone, Assign, Cause, Link, Ruled, Sweep, encode
+from touchstream.agents.identity_messages import (
+    Alone,
+    Assign,
+    Cause,
+    Erase,
+    Link,
+    Ruled,
+    Sweep,
+    encode,
+)
 from touchstream.agents.judgement import Refused
 from touchstream.agents.resolution import Word
 from touchstream.agents.rules import Kind, Rules
 from touchstream.agents.stitch import NOBODY, Stitch
+from touchstream.agents.suppressions import FOREVER
 from touchstream.streams.positions import POSITION_BYTES
 from touchstream.streams.records import Record
 from touchstream.streams.stage import run_chunk
@@ -736,3 +746,81 @@ def test_identity_that_hears_something_is_judged_anew_before_the_sweep_comes_to_
         assert graph.vertices[last].rules == 0
         turn(graph)
     assert graph.vertices[last].rules == 7
+
+
+def test_links_seen_while_an_identity_was_shared_by_an_operator_join_when_it_is_unshared() -> None:
+    graph = graph_of("a:email")
+    graph.mark(A, Mark(1, Refused.SHARED, "ann", "", NOW_MS))
+    graph.drain()
+    graph.see(touch_of("b:x a:email", 2, "e2"))
+    graph.see(touch_of("a:email c:x", 3, "e3"))
+    graph.drain()
+    assert customers(graph) == "a:a b:b c:c"
+    graph.mark(A, Mark(2, None, "ann", "", NOW_MS))
+    graph.drain()
+    assert customers(graph) == "a:a b:a c:a"
+
+
+def erase(graph: Graph, identity: bytes, number: int) -> None:
+    mark = Mark(number, Refused.ERASED, "ann", "", NOW_MS)
+    graph.tell(identity, encode(Erase(mark, FOREVER)))
+
+
+def test_identity_that_left_links_to_their_other_ends_stays_shared_when_one_is_erased() -> None:
+    graph = graph_of(*SHARED, "e:crm a:email")
+    erase(graph, B, 1)
+    graph.drain()
+    assert customers(graph) == "a:a c:c d:d e:e"
+    graph.rule(7, STRICT)
+    graph.drain()
+    assert customers(graph) == "a:a c:c d:d e:e"
+
+
+def test_identity_that_kept_all_its_links_is_shared_no_more_when_one_is_erased() -> None:
+    graph = graph_of(*SHARED)
+    erase(graph, B, 1)
+    graph.drain()
+    assert graph.vertices[A].alone is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rules_may_come_at_any_moment_while_identities_are_erased(seed: int) -> None:
+    """A link that is forgotten while its identity still waits to go is not judged again."""
+    rng = random.Random(seed)
+    graph = Graph(STRICT, 3, rng, chunk_records=(1,))
+
+    def some_steps() -> None:
+        for _ in range(rng.randrange(30)):
+            graph.step(rng.randrange(3))
+
+    graph.see(touch_of("a:x b:x", 1, "e1"))
+    graph.see(touch_of("b:x c:x", 2, "e2"))
+    some_steps()
+    erase(graph, B, 1)
+    erase(graph, C, 2)
+    some_steps()
+    graph.rule(7, LOOSE)
+    graph.drain()
+    assert customers(graph) == "a:a"
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("text", ["b:x", "b:x c:x", "c:x b:x"])
+def test_neighbour_of_an_erased_identity_may_be_seen_at_any_moment(seed: int, text: str) -> None:
+    """It was only seen with the erased one until then, so it may be about to go; it stays."""
+    rng = random.Random(seed)
+    graph = Graph(STRICT, 3, rng, chunk_records=(1,))
+
+    def some_steps(most: int) -> None:
+        for _ in range(rng.randrange(most)):
+            graph.step(rng.randrange(3))
+
+    graph.see(touch_of("a:x b:x", 1, "e1"))
+    some_steps(6)
+    erase(graph, A, 1)
+    some_steps(20)
+    graph.see(touch_of(text, 2, "e2"))
+    graph.drain()
+    assert customers(graph) == ("b:b" if text == "b:x" else "b:b c:b")
+    assert graph.vertices[B].first_seen == 2
+    assert "e2" in [row[2] for row in graph.rows[FACTS]]

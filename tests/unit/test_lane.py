@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from touchstream.streams import lane as lane_module
 from touchstream.streams.changelog import MARKER, Changelog
 from touchstream.streams.effects import Effects
+from touchstream.streams.errors import TransientError
 from touchstream.streams.lane import (
     RECORD_OVERHEAD_BYTES,
     Lane,
@@ -304,3 +305,26 @@ def test_batch_ends_only_where_the_next_entry_has_no_room(entries: list[Entry]) 
     found = list(batches(entries, LIMIT))
     for batch, following in zip(found, found[1:], strict=False):
         assert sum(map(entry_bytes, [*batch, following[0]])) > LIMIT
+
+
+@pytest.mark.parametrize("broken", ["rows", STATE])
+def test_nothing_is_stored_after_a_save_that_failed(broken: str) -> None:
+    """A later marker would pass over the state that was not stored."""
+    world = World()
+    lane = taken(world)
+
+    async def two_saves() -> tuple[BaseException | None, BaseException | None]:
+        await lane.advance(records(0, 2))
+        world.broken = broken
+        first = asyncio.create_task(lane.save())
+        await asyncio.sleep(0)
+        await lane.advance(records(2, 4))
+        second = asyncio.create_task(lane.save())
+        await asyncio.wait([first])
+        world.broken = ""
+        return await asyncio.gather(first, second, return_exceptions=True)
+
+    before = len(world.log.partitions[STATE, 0])
+    failures = asyncio.run(two_saves())
+    assert [type(each) for each in failures] == [ConnectionError, TransientError]
+    assert len(world.log.partitions[STATE, 0]) == before
