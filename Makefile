@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test simulate test-superset test-kafka check lint types format docs bench bench-identity bench-bi lock clean
+.PHONY: help demo test simulate test-superset test-kafka test-faults check lint types format docs bench bench-identity bench-bi bench-restore soak lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | column -t -s '|'
@@ -29,6 +29,9 @@ test-kafka: .venv/dev.stamp  ## run the product on Apache Kafka, which Maven fet
 simulate: .venv/dev.stamp  ## run the simulator: SEEDS=10000, or SEED=123 to see what happens in one
 	@$(BIN)/python tests/simulation/simulate.py $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) $(ARGS)
 
+test-faults: .venv/dev.stamp  ## the fault tests of docs/reliability.md: BROKER=kafka1 or kafka3 for Apache Kafka, SEED=2 for other schedules, ALL=1 for the long ones
+	@$(BIN)/python -m pytest tests/faults --broker $(or $(BROKER),embedded) --seed $(or $(SEED),1) $(if $(ALL),,-m "not long")
+
 check: lint types  ## lint and types
 
 lint: .venv/dev.stamp
@@ -37,7 +40,7 @@ lint: .venv/dev.stamp
 
 types: .venv/dev.stamp
 	@$(BIN)/mypy -p touchstream.streams -p touchstream.agents -p touchstream.schemas
-	@MYPYPATH=tests/simulation:tests/kafka $(BIN)/mypy tests benchmarks
+	@MYPYPATH=tests/simulation:tests/kafka:tests/faults $(BIN)/mypy tests benchmarks
 
 format: .venv/dev.stamp  ## format the code
 	@$(BIN)/ruff check --fix-only .
@@ -55,6 +58,12 @@ bench-identity: .venv/local.stamp  ## what a new link between identities costs: 
 
 bench-bi: .venv/local.stamp  ## how long the questions of docs/bi.md take: NUMBER=300000 for fewer touchpoints
 	@$(BIN)/python -m benchmarks.bi $(if $(NUMBER),--number $(NUMBER))
+
+bench-restore: .venv/local.stamp  ## from the start of a worker to its first results, with 1,000,000 keys of state: KEYS=100000 for fewer
+	@$(BIN)/python -m benchmarks.restore $(if $(KEYS),--keys $(KEYS))
+
+soak: .venv/local.stamp  ## a steady load for MINUTES=30 at RATE=1000 a second: memory, lag and age of commits
+	@$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RATE),--rate $(RATE))
 
 demo-kill: .venv/local.stamp  ## the demo while workers are killed: KILLS=10 WORKERS=1
 	@$(BIN)/python benchmarks/kill_workers.py --kills $(or $(KILLS),10) --workers $(or $(WORKERS),1)

@@ -31,6 +31,9 @@ POLL_WHILE_BUSY_SECONDS = 0.02
 WATCH_SECONDS = 1.0
 """Time between two looks at how the group is doing."""
 
+SEEK_SHARE = 0.8
+"""Of `broker_request_timeout`: how long Kafka may take to say what is committed."""
+
 FETCH_WAIT_MS = 100
 """How long the broker may hold a fetch when there is nothing new."""
 
@@ -146,6 +149,19 @@ class ChunkConsumer(AiokafkaConsumer):
             await self.perform_seek()
         except IllegalStateError as error:
             log.info("a partition has gone during a rebalance: %s", error)
+
+    async def perform_seek(self) -> None:
+        """Go to what is committed; ends the process when Kafka does not say that in time.
+
+        Faust gives up after `broker_request_timeout`, and takes that for the end of the worker: it
+        would keep its partitions and never fetch again.
+        """
+        seconds = SEEK_SHARE * self.app.conf.broker_request_timeout
+        try:
+            await asyncio.wait_for(super().perform_seek(), seconds)
+        except TimeoutError as error:
+            if not self.app.should_stop:
+                await self.crash(error)
 
     async def _getmany(
         self,

@@ -171,7 +171,7 @@ class Health:
             *self._restoring(),
             *(
                 f"{wait.what} for {now - wait.since:.0f} s"
-                for wait in self._waits()
+                for wait in (*self._waits(), *self._polls())
                 if now - wait.since > limit
             ),
         ]

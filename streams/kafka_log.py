@@ -8,7 +8,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError as AioKafkaError
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
 from touchstream.streams.errors import TransientError
@@ -65,7 +65,7 @@ class KafkaLog:
             except MessageSizeTooLargeError:
                 raise
             except AioKafkaError as error:
-                if not error.retriable:
+                if not is_retriable(error):
                     raise
                 self._health.kafka.failed()
                 log.warning("append tried again: topic=%s error=%r", topic, error)
@@ -111,6 +111,11 @@ class KafkaLog:
             return _read_to_end(consumer, topic, self._health.read)
         finally:
             consumer.close()
+
+
+def is_retriable(error: AioKafkaError) -> bool:
+    """Whether an append may be tried again: also one that the client has held back too long."""
+    return error.retriable or isinstance(error, KafkaTimeoutError)
 
 
 def _read_to_end(consumer: Consumer, topic: str, progress: Callable[[], object]) -> list[Record]:

@@ -27,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="embedded",
         help="what the whole product runs on: the embedded one, or 1 or 3 of Apache Kafka",
     )
+    parser.addoption("--seed", default="1", help="another one gives tests/faults other schedules")
 
 
 @pytest.fixture(scope="session")

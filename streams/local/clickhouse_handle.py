@@ -17,6 +17,12 @@ PYTHON_FORMATS = frozenset({"arrowtable", "dataframe", "datastore"})
 """Names that chDB's binding takes for Python objects; to a server they are unknown."""
 
 
+NOT_STORED = """(match(name, '^CANNOT_(WRITE|OPEN|CREATE|FSYNC|TRUNCATE|MKDIR|ALLOCATE)') OR name IN
+    ('NOT_ENOUGH_SPACE', 'TOO_MANY_PARTS', 'TABLE_IS_READ_ONLY', 'MEMORY_LIMIT_EXCEEDED',
+    'STD_EXCEPTION'))"""
+"""Errors that keep rows from being stored. Only these: others may be those of somebody's query."""
+
+
 class Connection(Protocol):
     """The part of `chdb`'s connection that is used here."""
 
@@ -86,7 +92,13 @@ class Handle:
         return result.bytes() or b"", counts
 
     def insert(self, statement: Statement, parameters: Mapping[str, str]) -> Counts:
-        """Stream the rows into the INSERT; on an error no part of a block is stored."""
+        """Stream the rows into the INSERT; on an error no part of a block is stored.
+
+        chDB says that rows are written when they could not be stored (disk full, too many parts,
+        table read-only): what the engine has counted as such an error meanwhile tells. It may have
+        been another call's; then the caller sends rows again that are stored already.
+        """
+        before = self._counted_errors()
         for name, value in parameters.items():
             # An insert stream takes no parameters; a later call of the session overrides them.
             self._run(f"SET param_{name} = {quote(value)}")
@@ -96,6 +108,9 @@ class Handle:
                 result = stream.finish()
         except self._errors as error:
             raise from_engine(str(error)) from None
+        for code, (times, text) in self._counted_errors().items():
+            if times > before.get(code, (0, ""))[0]:
+                raise ClickHouseError(code, text)
         return Counts(written_rows=result.rows_written, written_bytes=result.bytes_written)
 
     def use(self, database: str | None) -> None:
@@ -136,6 +151,13 @@ class Handle:
         sql = f"SELECT name, value FROM system.settings WHERE changed AND name IN ({listed})"
         rows, _ = self.query(sql, "JSONEachRow", {})
         return {row["name"]: quote(row["value"]) for row in map(json.loads, rows.splitlines())}
+
+    def _counted_errors(self) -> dict[int, tuple[int, str]]:
+        """How often the engine has met each error so far, and what it said last."""
+        sql = f"SELECT code, value, last_error_message FROM system.errors WHERE {NOT_STORED}"
+        rows, _ = self.query(sql, "JSONCompactEachRow", {})
+        found = (json.loads(line) for line in rows.splitlines())
+        return {int(code): (int(times), text) for code, times, text in found}
 
     def _run(
         self, sql: str, format_name: str = "Null", parameters: Mapping[str, str] | None = None

@@ -174,6 +174,25 @@ def test_an_insert_with_the_same_token_is_stored_once(client: Client, table: str
     assert client.command(f"SELECT count() FROM {table}") == len(ROWS)
 
 
+@pytest.mark.parametrize(
+    ("setting", "code"),
+    [
+        ("parts_to_delay_insert = 1, parts_to_throw_insert = 1", 252),
+        ("min_free_disk_bytes_to_perform_insert = 1000000000000000", 243),
+        ("table_readonly = 1", 774),
+    ],
+)
+def test_rows_that_cannot_be_stored_are_not_said_to_be(
+    client: Client, table: str, setting: str, code: int
+) -> None:
+    insert(client, table)
+    client.command(f"SYSTEM STOP MERGES {table}")
+    client.command(f"ALTER TABLE {table} MODIFY SETTING {setting}")
+    with pytest.raises(DatabaseError, match=f"code: {code}"):
+        insert(client, table)
+    assert client.command(f"SELECT count() FROM {table}") == len(ROWS)
+
+
 def test_parameters_are_bound_on_the_server(client: Client) -> None:
     answer = client.query(
         "SELECT {text:String}, {numbers:Array(UInt8)}, count() FROM system.{table:Identifier}",

@@ -342,6 +342,22 @@ def test_a_worker_that_cannot_join_its_group_ends(error: Exception | None) -> No
     assert crashes == ([error] if error else [])
 
 
+@pytest.mark.parametrize(("stopping", "exits"), [(False, [EXIT_SOFTWARE]), (True, [])])
+def test_a_worker_that_is_not_told_what_is_committed_begins_again(
+    monkeypatch: pytest.MonkeyPatch, stopping: bool, exits: list[int]
+) -> None:
+    async def wait_for_ever(self: Any) -> None:
+        await asyncio.Event().wait()
+
+    found: list[int] = []
+    monkeypatch.setattr("os._exit", found.append)
+    monkeypatch.setattr(AiokafkaConsumer, "perform_seek", wait_for_ever)
+    conf = SimpleNamespace(broker_request_timeout=0.01)
+    app = SimpleNamespace(conf=conf, should_stop=stopping)
+    asyncio.run(bare_consumer(app=app).perform_seek())
+    assert found == exits
+
+
 def test_stopping_consumer_does_not_end_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     exits: list[int] = []
     monkeypatch.setattr("os._exit", exits.append)

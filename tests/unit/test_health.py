@@ -230,6 +230,11 @@ def test_a_commit_that_falls_behind_but_moves_is_not_stuck(world: World) -> None
     assert world.health.stuck() == []
 
 
+def test_nothing_fetched_is_not_ready(world: World) -> None:
+    world.now += READY + 1
+    assert world.health.not_ready() == [f"nothing was fetched for {READY + 1:.0f} s"]
+
+
 def test_nothing_fetched_is_stuck(world: World) -> None:
     world.now += STUCK + 1
     assert world.health.stuck() == [f"nothing was fetched for {STUCK + 1:.0f} s"]

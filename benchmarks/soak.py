@@ -1,0 +1,171 @@
+"""`make soak`: a steady load for a long time; does memory grow, does anything fall behind?
+
+Publishes a seeded mix by the same customers at a steady rate to the whole embedded stack, and looks
+every few seconds at the resident memory of the workers, the lag of all partitions, and the age of
+the oldest thing that waits for its commit. Prints a line a minute, in the end the slope of memory
+over the second half beside the growth of state, and the largest lag and age. Exit code 0 only if
+every touchpoint is counted in the end and no commit was older than a minute.
+"""
+
+import argparse
+import random
+import statistics
+import tempfile
+import threading
+import time
+import urllib.request
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from benchmarks.mix import touchpoints
+from touchstream.streams.clickhouse import connect
+from touchstream.streams.local.stack import LocalOptions, LocalStack
+from touchstream.streams.publisher import Publisher
+from touchstream.streams.settings import Settings
+
+LOOK_SECONDS = 5.0
+PATIENCE_SECONDS = 300.0
+BLOCK = 1_000
+LARGEST_COMMIT_SECONDS = 60.0
+COUNTED = "SELECT toUInt64(sum(touchpoints)) FROM customers"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What all workers say at a moment."""
+
+    seconds: float
+    resident_bytes: int
+    state_bytes: float
+    lag_records: float
+    commit_seconds: float
+
+
+def metric(text: str, name: str) -> list[float]:
+    """Values of a metric, whatever its labels."""
+    lines = (each for each in text.splitlines() if each.startswith((f"{name} ", f"{name}{{")))
+    return [float(line.rpartition(" ")[2]) for line in lines]
+
+
+def look(ports: list[int], seconds: float) -> Look:
+    """Ask every worker."""
+    texts = []
+    for port in ports:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+            texts.append(answer.read().decode())
+
+    def every(name: str) -> list[float]:
+        return [value for text in texts for value in metric(text, name)]
+
+    return Look(
+        seconds,
+        int(sum(every("process_resident_memory_bytes"))),
+        sum(every("touchstream_state_bytes")),
+        sum(every("touchstream_lag_records")),
+        max(every('touchstream_age_seconds{waiting_for="commit"}'), default=0.0),
+    )
+
+
+def is_ready(port: int) -> bool:
+    """Whether a worker has its partitions."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def slope(looks: list[Look]) -> float:
+    """Resident bytes that come with each second, by least squares."""
+    line = statistics.linear_regression(
+        [each.seconds for each in looks], [float(each.resident_bytes) for each in looks]
+    )
+    return line.slope
+
+
+class Load(threading.Thread):
+    """Publishes at a rate until it is told to end."""
+
+    def __init__(self, settings: Settings, rate: float) -> None:
+        super().__init__(name="load", daemon=True)
+        self.published = 0
+        self.is_over = threading.Event()
+        self._settings = settings
+        self._rate = rate
+
+    def run(self) -> None:
+        """Blocks of touchpoints, each when it is due."""
+        rng, began = random.Random(1), time.monotonic()
+        with Publisher(self._settings) as publisher:
+            for block in count():
+                due = began + block * BLOCK / self._rate
+                if self.is_over.wait(max(0.0, due - time.monotonic())):
+                    return
+                for channel, touchpoint in touchpoints(rng, BLOCK, f"soak-{block}"):
+                    publisher.publish(channel, touchpoint)
+                self.published += BLOCK
+
+
+def main() -> int:
+    """Run the load, look, sum up."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--rate", type=float, default=1_000.0)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    looks: list[Look] = []
+    with tempfile.TemporaryDirectory(prefix="touchstream-soak-") as folder:
+        local = LocalOptions(Path(folder), options.workers, 0, 0, 0)
+        with LocalStack(Settings(), local) as stack, connect(stack.settings) as client:
+            while not all(map(is_ready, stack.metrics_ports)):
+                stack.wait(1)
+            load = Load(stack.settings, options.rate)
+            load.start()
+            began = time.monotonic()
+            while (seconds := time.monotonic() - began) < 60 * options.minutes:
+                stack.wait(LOOK_SECONDS)
+                looks.append(look(stack.metrics_ports, seconds))
+                if len(looks) % round(60 / LOOK_SECONDS) == 0:
+                    show(looks[-1], load.published)
+            load.is_over.set()
+            load.join()
+            ended = time.monotonic()
+            while (counted := client.query(COUNTED).result_rows[0][0]) < load.published:
+                if time.monotonic() > ended + PATIENCE_SECONDS:
+                    break
+                time.sleep(1)
+            drained = time.monotonic() - ended
+    return summary(looks, load.published, counted, drained)
+
+
+def show(seen: Look, published: int) -> None:
+    """One line."""
+    print(
+        f"{seen.seconds / 60:5.1f} min  published {published:>9,}"
+        f"  resident {seen.resident_bytes >> 20:,} MiB"
+        f"  state {seen.state_bytes / (1 << 20):,.0f} MiB"
+        f"  lag {seen.lag_records:,.0f}  oldest commit {seen.commit_seconds:.1f} s",
+        flush=True,
+    )
+
+
+def summary(looks: list[Look], published: int, counted: int, drained: float) -> int:
+    """Say what it comes to; returns the exit code."""
+    later = looks[len(looks) // 2 :]
+    hours = (later[-1].seconds - later[0].seconds) / 3600
+    state = (later[-1].state_bytes - later[0].state_bytes) / hours
+    oldest = max(each.commit_seconds for each in looks)
+    print(f"published {published:,}, counted {counted:,}, {drained:.1f} s after the last")
+    print(
+        f"second half: resident memory {slope(later) * 3600 / (1 << 20):+,.0f} MiB/h,"
+        f" state {state / (1 << 20):+,.0f} MiB/h"
+    )
+    print(
+        f"largest lag {max(each.lag_records for each in looks):,.0f}, oldest commit {oldest:.1f} s"
+    )
+    return 0 if counted == published and oldest < LARGEST_COMMIT_SECONDS else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
