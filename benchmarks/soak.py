@@ -4,7 +4,7 @@ Publishes a seeded mix by the same customers at a steady rate to the whole embed
 every few seconds at the resident memory of the workers, the lag of all partitions, and the age of
 the oldest thing that waits for its commit. Prints a line a minute, in the end the slope of memory
 over the second half beside the growth of state, and the largest lag and age. Exit code 0 only if
-every touchpoint is counted in the end and no commit was older than a minute.
+every touchpoint is counted in the end, no commit was older than a minute and no worker restarted.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from benchmarks.mix import touchpoints
 from touchstream.streams.clickhouse import connect
+from touchstream.streams.local.processes import tail
 from touchstream.streams.local.stack import LocalOptions, LocalStack
 from touchstream.streams.publisher import Publisher
 from touchstream.streams.settings import Settings
@@ -117,7 +118,18 @@ def main() -> int:
     looks: list[Look] = []
     with tempfile.TemporaryDirectory(prefix="touchstream-soak-") as folder:
         local = LocalOptions(Path(folder), options.workers, 0, 0, 0)
-        with LocalStack(Settings(), local) as stack, connect(stack.settings) as client:
+        restarts: list[str] = []
+
+        def restarted(text: str) -> None:
+            index = text.removeprefix("worker-").partition(" ")[0]
+            log = Path(folder, "logs", f"worker-{index}.log")
+            restarts.append(text)
+            print(text, *tail(log), sep="\n", flush=True)
+
+        with (
+            LocalStack(Settings(), local, on_restart=restarted) as stack,
+            connect(stack.settings) as client,
+        ):
             while not all(map(is_ready, stack.metrics_ports)):
                 stack.wait(1)
             load = Load(stack.settings, options.rate)
@@ -125,8 +137,10 @@ def main() -> int:
             began = time.monotonic()
             while (seconds := time.monotonic() - began) < 60 * options.minutes:
                 stack.wait(LOOK_SECONDS)
+                if not all(map(is_ready, stack.metrics_ports)):
+                    continue
                 looks.append(look(stack.metrics_ports, seconds))
-                if len(looks) % round(60 / LOOK_SECONDS) == 0:
+                if len(looks) % (60 // LOOK_SECONDS) == 0:
                     show(looks[-1], load.published)
             load.is_over.set()
             load.join()
@@ -136,7 +150,8 @@ def main() -> int:
                     break
                 time.sleep(1)
             drained = time.monotonic() - ended
-    return summary(looks, load.published, counted, drained)
+    print(f"{len(restarts)} restarts")
+    return summary(looks, load.published, counted, drained) or len(restarts)
 
 
 def show(seen: Look, published: int) -> None:

@@ -57,9 +57,17 @@ class Ledger:
 
     @contextmanager
     def publishing(
-        self, settings: Settings, touchpoints: Sequence[oracle.Published], seconds: float
+        self,
+        settings: Settings,
+        touchpoints: Sequence[oracle.Published],
+        seconds: float,
+        *,
+        to_the_end: bool = True,
     ) -> Iterator[None]:
-        """Publish evenly over a time, beside what happens in `with`; at its end all is there."""
+        """Publish evenly over a time, beside what happens in `with`; at its end all is there.
+
+        Not `to_the_end`: what has not been published when `with` ends is left.
+        """
         failures: list[BaseException] = []
         over = threading.Event()
 
@@ -76,6 +84,8 @@ class Ledger:
         except BaseException:
             over.set()
             raise
+        if not to_the_end:
+            over.set()
         thread.join()
         if failures:
             raise failures[0]

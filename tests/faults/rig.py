@@ -94,10 +94,10 @@ class Rig:
         self.ledger.publish(self.settings, touchpoints)
 
     def publishing(
-        self, touchpoints: Sequence[oracle.Published], seconds: float
+        self, touchpoints: Sequence[oracle.Published], seconds: float, *, to_the_end: bool = True
     ) -> AbstractContextManager[None]:
-        """Publish evenly over a time, beside what happens in `with`."""
-        return self.ledger.publishing(self.settings, touchpoints, seconds)
+        """Publish evenly over a time, beside what happens in `with`; see the ledger's."""
+        return self.ledger.publishing(self.settings, touchpoints, seconds, to_the_end=to_the_end)
 
     def progress(self) -> int:
         """Touchpoints that are stored."""
