@@ -25,7 +25,9 @@ LIMITS = {
 FIXED = {
     "implicit_select": "0",
     "allow_introspection_functions": "0",
-    "async_insert": "0",  # clients that turn it off need not, and under `readonly` could not
+    # What our clients ask for is so already: under `readonly` they could not set it.
+    "async_insert": "0",
+    "distributed_foreground_insert": "1",
     "readonly": "1",
 }
 OPEN_SETTINGS = frozenset(

@@ -46,6 +46,7 @@ from touchstream.streams.tables import (
     IDENTITIES,
     LINKS,
     MARKS,
+    OVERRIDES,
     REFUSED,
     RULES,
     WORDS,
@@ -63,6 +64,7 @@ DECODERS: Mapping[str, Mapping[bytes, Callable[[bytes], Any]]] = {
 }
 KEYS: Mapping[Table, tuple[tuple[str, ...], str | None]] = {
     FACTS: (("identity", "channel", "event_id"), "precedence"),
+    OVERRIDES: (("identity",), "version"),
     IDENTITIES: (("identity",), "version"),
     DEAD_LETTERS: (("topic", "source", "partition", "offset"), None),
     LINKS: (("identity", "other", "channel", "verified", "other_verified"), "precedence"),

@@ -176,9 +176,9 @@ def test_removed_key_is_forgotten_when_kafka_compacts_the_topic() -> None:
 def test_stale_removal_is_repaired_over() -> None:
     log = MemoryLog()
     stale, owner = usurped(log)
-    run(owner.append({b"k": b"v"}, 5))
+    run(owner.append({b"k": b"v"}, 11))
     write_stale(stale, {b"k": b""})
-    run(owner.append({}, 6))
+    run(owner.append({}, 12))
     assert image_of(log).values[b"k"] == b"v"
     assert compacted(log)[b"k"].endswith(b"v")
 

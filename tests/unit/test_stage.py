@@ -24,7 +24,7 @@ from touchstream.agents import activity, root, stitch
 from touchstream.agents.activity import decode_customer_state
 from touchstream.agents.customer_messages import decode_customer
 from touchstream.agents.identity_messages import IdentityMessage, decode_identity
-from touchstream.agents.operations import Operation, SetMark, SetRules, SetWord
+from touchstream.agents.operations import Operation, SetErased, SetMark, SetRules, SetWord
 from touchstream.agents.panes import MEMBERS, PANE, decode_pane
 from touchstream.agents.profile import VIEW
 from touchstream.agents.rules import Kind
@@ -56,6 +56,7 @@ from touchstream.streams.tables import (
     FACTS,
     IDENTITIES,
     LINKS,
+    OVERRIDES,
     REFUSED,
     RULES,
     WORDS,
@@ -74,7 +75,7 @@ KEYS_OF_TABLES = {
     PATHS: ("customer_id", "order_key"),
     PANES: ("metric", "dimension", "member", "resolution", "start", "shard"),
 }
-INSERTED = (FACTS, LINKS, REFUSED, CHANGES, WORDS, RULES)
+INSERTED = (FACTS, LINKS, REFUSED, CHANGES, OVERRIDES, WORDS, RULES)
 BOTH = pytest.mark.parametrize("topic", STAGES)
 
 
@@ -89,7 +90,7 @@ def small_heaps() -> Iterator[None]:
 def log_of(topic: str) -> list[Record]:
     """A partition of a topic as the simulated pipeline left it, replays and duplicates included.
 
-    Operators deny and allow, and change the rules to and fro.
+    Operators deny, allow and erase, and change the rules to and fro.
     """
     published = oracle.random_touchpoints(random.Random(4), 12, 120)
     simulation = Pipeline(4, partitions=PARTITIONS, crash_rate=0.01)
@@ -104,9 +105,10 @@ def log_of(topic: str) -> list[Record]:
     seen = next(one for one, _ in pairs if partition_of(bytes.fromhex(one), PARTITIONS) == 0)
     said += [SetMark(seen, True, "ann"), SetMark(seen, False, "ann")]
     said += [SetRules(strict, "strict", "bob"), SetRules(rules, "as before", "bob")]
+    said += [SetErased(sorted({seen, *(one for one, _ in pairs[:8])}), "ann")]
     for number, (channel, touchpoint) in enumerate(published * 2):
         simulation.publish(channel, touchpoint)
-        if said and number % 20 == 19:
+        if said and number % 18 == 17:
             asyncio.run(simulation.drain())
             simulation.operate(said.pop(0))
     asyncio.run(simulation.drain())
