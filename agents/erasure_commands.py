@@ -18,8 +18,6 @@ from touchstream.streams.errors import PoisonError
 from touchstream.streams.settings import Settings
 from touchstream.streams.topics import CHANNELS, touchpoint_topic
 
-MOST_IDENTITIES = 50_000
-"""Of one operation: its record fits into a batch."""
 _PACKED = re.compile(rb"(?=\xc4\x10(.{16}))", re.DOTALL)
 """16 bytes as msgpack writes them."""
 _HEX = re.compile(rb"(?=([0-9a-f]{32}))")

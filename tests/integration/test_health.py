@@ -20,7 +20,7 @@ from typing import Any
 import oracle
 import pytest
 from clickhouse_connect.driver.client import Client
-from views import count, wait_until_right
+from truth import count, wait_until_right
 
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.errors import EXIT_SOFTWARE
