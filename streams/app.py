@@ -68,7 +68,8 @@ class FaustApp(ConsumerObserver):
         (settings.data_directory / "faust").mkdir(parents=True, exist_ok=True)
         self.settings = settings
         self.faust = faust.App(settings.group, **faust_settings(settings))
-        self.lanes = Lanes(ports, self, end_process)
+        limit = settings.dead_letter_limit
+        self.lanes = Lanes(ports, self, end_process, dead_letter_limit=limit)
         self.duties = Duties()
         self._health = ports.health
         self._telemetry = telemetry
@@ -165,7 +166,19 @@ class FaustApp(ConsumerObserver):
             self._health.computed(place)
             self._consumer.release(event.message.tp)
 
-        return place, Work(records, acknowledge, release)
+        def hold(rejected: int) -> None:
+            self._health.computed(place)
+            self._health.held(place, rejected)
+            self._telemetry.hold(self._agents[topic], topic, partition)
+            self._consumer.hold(event.message.tp)
+            log.error(
+                "not read any more: topic=%s partition=%d rejected_in_a_row=%d",
+                topic,
+                partition,
+                rejected,
+            )
+
+        return place, Work(records, acknowledge, release, hold)
 
     def _lag(self, topic: str, partition: int, records: int) -> None:
         self._telemetry.lag(self._agents[topic], topic, partition, records)

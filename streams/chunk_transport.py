@@ -105,6 +105,7 @@ class ChunkConsumer(AiokafkaConsumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._busy: set[TP] = set()
+        self._held: set[TP] = set()
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> BriskThread:
@@ -168,7 +169,7 @@ class ChunkConsumer(AiokafkaConsumer):
         active_partitions: set[TP] | None,
         timeout: float,  # noqa: ASYNC109  Faust's signature
     ) -> Any:
-        idle = (active_partitions or set()) - self._busy
+        idle = (active_partitions or set()) - self._busy - self._held
         if self._busy:
             timeout = POLL_WHILE_BUSY_SECONDS
         if not idle:
@@ -209,6 +210,10 @@ class ChunkConsumer(AiokafkaConsumer):
         """The chunk is computed: its partition may be polled again."""
         self._busy.discard(tp)
 
+    def hold(self, tp: TP) -> None:
+        """Do not poll this partition any more, as long as it is ours."""
+        self._held.add(tp)
+
     def acknowledge(self, message: Message) -> bool:
         """The chunk is durable; returns whether there is something new to commit."""
         self._busy.discard(message.tp)
@@ -226,6 +231,7 @@ class ChunkConsumer(AiokafkaConsumer):
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Chunks in work are abandoned; their partitions are read again by whoever gets them."""
         self._busy.clear()
+        self._held.clear()
         await super().on_partitions_revoked(revoked)
 
     async def crash(self, reason: BaseException) -> None:

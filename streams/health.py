@@ -118,6 +118,10 @@ class Health:
         """A chunk was computed; what remains is to store it."""
         self._of(place).computed(self._clock())
 
+    def held(self, place: Place, rejected: int) -> None:
+        """A partition is not read any more, after so many records in a row that were rejected."""
+        self._of(place).held_after = rejected
+
     def inserting(self, place: Place, waits: bool) -> None:
         """Whether rows of a partition wait for ClickHouse."""
         self._of(place).waits_for_rows = waits
@@ -169,6 +173,7 @@ class Health:
                 if server.silent_seconds > limit
             ),
             *self._restoring(),
+            *self._held(),
             *(
                 f"{wait.what} for {now - wait.since:.0f} s"
                 for wait in (*self._waits(), *self._polls())
@@ -187,6 +192,14 @@ class Health:
         partitions = self._all()
         number = sum(each.restoring_since is not None for each in partitions)
         return [f"{number} of {len(partitions)} partitions are being restored"] if number else []
+
+    def _held(self) -> list[str]:
+        return [
+            f"{topic}[{number}]: not read any more,"
+            f" {each.held_after} records in a row were rejected"
+            for (topic, number), each in list(self._partitions.items())
+            if each.held_after
+        ]
 
     def _polls(self) -> Iterator[Wait]:
         if self._partitions:

@@ -43,6 +43,8 @@ class InHand:
     is_restored: bool = False
     waits_for_rows: bool = False
     """Whether the next step is ClickHouse's, where all partitions wait for their turn."""
+    held_after: int = 0
+    """Records in a row that were rejected, after which it is not read any more; 0: it is read."""
     acknowledged_to: int = 0
     committed_to: int = 0
     _uncommitted_since: float = 0.0

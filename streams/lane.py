@@ -114,6 +114,8 @@ class Lane:
         self.topic = topic
         self.partition = partition
         self.changelog = changelog
+        self.rejected_last = 0
+        """Records rejected one after the other up to now, as far as this lane has seen them."""
         self._place = topic, partition
         self._ports = ports
         self._saving = Unsaved()
@@ -175,6 +177,8 @@ class Lane:
         grouped = by_partition(outcome.messages)
         await asyncio.gather(*(self._append(*place, entries) for place, entries in grouped.items()))
         self._unsaved.add(outcome, len(fresh), began)
+        only_rejected = outcome.rejected_last == len(fresh)
+        self.rejected_last = outcome.rejected_last + (self.rejected_last if only_rejected else 0)
         if self.is_full:
             await self.save()
 

@@ -29,6 +29,8 @@ class Work:
     acknowledge: Callable[[], object]
     release: Callable[[], object] = lambda: None
     """Called when it is computed: the partition may be polled again."""
+    hold: Callable[[int], object] = lambda rejected: None
+    """Called instead when too many records in a row were rejected: it must not be polled again."""
 
 
 class Reader(Protocol):
@@ -42,11 +44,18 @@ class Lanes:
     """Routes chunks to their lanes, and follows the assignment."""
 
     def __init__(
-        self, ports: Ports, reader: Reader, end_process: Callable[[int], object] = os._exit
+        self,
+        ports: Ports,
+        reader: Reader,
+        end_process: Callable[[int], object] = os._exit,
+        *,
+        dead_letter_limit: int = 0,
     ) -> None:
+        """A partition with so many rejected records in a row is held; 0 is no limit."""
         self._ports = ports
         self._reader = reader
         self._end_process = end_process
+        self._dead_letter_limit = dead_letter_limit
         self._queues: dict[Place, asyncio.Queue[Work]] = {}
         self._tasks: dict[Place, asyncio.Task[None]] = {}
         self._changelogs: dict[Place, Changelog] = {}
@@ -121,7 +130,7 @@ class Lanes:
             await self._reader.seek_back((lane.topic, lane.partition), lane.applied + 1)
         else:
             await lane.advance(work.records)
-            work.release()
+            self._release(lane, work)
             await lane.save()
             work.acknowledge()
 
@@ -148,6 +157,13 @@ class Lanes:
             work = await queue.get()
             await lane.advance(work.records)
             computed.put_nowait(work)
+            self._release(lane, work)
+
+    def _release(self, lane: Lane, work: Work) -> None:
+        """Let the partition be polled again, unless all that comes from it is rejected."""
+        if 0 < self._dead_letter_limit <= lane.rejected_last:
+            work.hold(lane.rejected_last)
+        else:
             work.release()
 
     async def _save(

@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     horizon_past_days: int = Field(36_525, ge=1)
     horizon_future_seconds: int = Field(86_400, ge=0)
     max_payload_bytes: int = Field(262_144, ge=1024, le=4 << 20)
+    dead_letter_limit: int = Field(10_000, ge=0)
+    """Records of a partition rejected in a row until it is not read any more; 0: any number."""
     sentiment_model: str = "none"
     """Judges texts that come without sentiment: `none`, `vader` or `module:attribute`."""
 

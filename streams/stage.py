@@ -44,6 +44,8 @@ class Outcome:
     observations: list[tuple[str, float]]
     caused_at: list[int]
     """When the records were written that made an identity change its customer, ms."""
+    rejected_last: int = 0
+    """Number of records at the end of the chunk that were all rejected."""
 
     @property
     def state_bytes(self) -> int:
@@ -61,12 +63,15 @@ def run_chunk(
 ) -> Outcome:
     """Apply the records of one partition to its values, changing nothing but the outcome."""
     state, effects = State(values), Effects(source, partitions)
+    rejected_last = 0
     for record in records:
         effects.begin(record)
         try:
             stage.apply(record, state, effects)
+            rejected_last = 0
         except PoisonError as error:
             effects.dead_letter(error)
+            rejected_last += 1
     stage.project(records[0].partition, state, effects)
     return Outcome(
         effects.messages,
@@ -76,4 +81,5 @@ def run_chunk(
         records[-1].offset,
         effects.observations,
         effects.caused_at,
+        rejected_last,
     )

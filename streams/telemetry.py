@@ -71,6 +71,9 @@ class Telemetry:
         }
         place = ("agent", "topic", "partition")
         self._lag = self._gauge("lag_records", "Records not applied yet", *place)
+        self._held = self._gauge(
+            "held", "1 if a partition is not read any more: all of it was rejected", *place
+        )
         self._progress = self._gauge(
             "last_progress_timestamp_seconds", "When the last chunk became durable", *place
         )
@@ -109,10 +112,15 @@ class Telemetry:
         """Records of a partition that are not applied, as its last fetch saw it."""
         self._lag.labels(agent, topic, str(partition)).set(records)
 
+    def hold(self, agent: str, topic: str, partition: int) -> None:
+        """Say that a partition is not read any more."""
+        self._held.labels(agent, topic, str(partition)).set(1)
+
     def forget(self, agent: str, topic: str, partition: int) -> None:
         """Say nothing more of a partition that another worker has now."""
         place = (agent, topic, str(partition))
-        for gauge in (self._lag, self._progress, self._state_keys, self._state_bytes):
+        places = (self._lag, self._progress, self._held, self._state_keys, self._state_bytes)
+        for gauge in places:
             gauge.remove(*place)
 
     def inserted(self, table: Table, rows: int, seconds: float) -> None:

@@ -1,9 +1,12 @@
 """What is published is broken, out of time, repeated, or all of one: rows 5, 6, 17, 18 and 19."""
 
+import json
 import random
 import statistics
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +16,10 @@ import pytest
 from confluent_kafka import Producer
 from ledger import letters_of
 from load import touchpoints
+from prometheus_client.parser import text_string_to_metric_families
 from rig import Rig, RigOf, wait_for
+from stacks import IMPATIENT
+from test_again import stop_workers
 from test_workers import RUN
 
 from touchstream.streams.codec import TouchpointCodec
@@ -29,6 +35,7 @@ WEB = "touchpoints.web"
 KEPT_BYTES = 4 << 20
 LARGEST_BYTES = 8 << 20
 CROWD_PER_SECOND = 100
+LIMIT = 20
 Value = tuple[str, int, bytes | None]
 """Topic, partition and what is published there."""
 
@@ -112,6 +119,50 @@ def test_06_everything_is_poison_and_nothing_is_lost_once_it_is_repaired(
         for channel, touchpoint in published:
             loaded.ledger.add(channel, touchpoint)
         loaded.check()
+
+
+def test_06_what_is_all_poison_is_not_read_any_more_and_read_on_when_told(
+    rig_of: RigOf, rng: random.Random
+) -> None:
+    """Everything else goes on meanwhile."""
+    settings = IMPATIENT.model_copy(update={"dead_letter_limit": LIMIT})
+    broken, behind = encoded("web", visit("broken"))[:-7], visit("behind")
+    others = [each for each in touchpoints(rng, 60) if each[0] != "web"]
+    with rig_of(workers=1, settings=settings) as loaded:
+        produce(loaded, [(WEB, 0, broken)] * LIMIT)
+        wait_for(lambda: held(loaded) == [WEB], "nothing is held")
+        produce(loaded, [*[(WEB, 0, broken)] * LIMIT, (WEB, 0, encoded("web", behind))])
+        loaded.publish(others)
+        loaded.check()
+        assert letters_of(loaded.client) == {(WEB, 0, offset): 1 for offset in range(LIMIT)}
+        said = f"{WEB}[0]: not read any more, {LIMIT} records in a row were rejected"
+        assert reasons(loaded) == [said]
+        assert loaded.restarts == []
+        stop_workers(loaded)
+        loaded.stack.settings = loaded.stack.settings.model_copy(update={"dead_letter_limit": 0})
+        loaded.start_workers(1)
+        loaded.ledger.add("web", behind)
+        loaded.check()
+        assert letters_of(loaded.client) == {(WEB, 0, offset): 1 for offset in range(2 * LIMIT)}
+
+
+def held(loaded: Rig) -> list[str]:
+    """Topics of which a partition is not read any more."""
+    [port] = loaded.stack.metrics_ports
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        samples = [each for family in families for each in family.samples]
+    return [each.labels["topic"] for each in samples if each.name == "touchstream_held"]
+
+
+def reasons(loaded: Rig) -> list[str]:
+    """Why the worker is not ready."""
+    [port] = loaded.stack.metrics_ports
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10)
+    said: list[str] = json.load(refused.value)["reasons"]
+    refused.value.close()
+    return said
 
 
 SKEW = """

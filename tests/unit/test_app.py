@@ -11,8 +11,9 @@ import pytest
 
 from touchstream.streams.app import FaustApp
 from touchstream.streams.chunk_transport import Chunk
+from touchstream.streams.dead_letters import Reason
 from touchstream.streams.effects import Effects
-from touchstream.streams.errors import EXIT_SOFTWARE
+from touchstream.streams.errors import EXIT_SOFTWARE, PoisonError
 from touchstream.streams.lane import Lane, Ports
 from touchstream.streams.memory_log import MemoryLog, MemorySink
 from touchstream.streams.records import Record
@@ -26,12 +27,13 @@ EVERY_KIND = (RuntimeError(), MemoryError(), SystemExit(), KeyboardInterrupt(), 
 
 
 class Quiet:
-    """A stage that does nothing."""
+    """A stage that does nothing, but rejects records without a value."""
 
     name = "quiet"
 
     def apply(self, record: Record, state: State, effects: Effects) -> None:
-        pass
+        if record.value is None:
+            raise PoisonError(Reason.NULL_VALUE, "no value")
 
     def project(self, partition: int, state: State, effects: Effects) -> None:
         pass
@@ -47,6 +49,8 @@ class FakeConsumer:
     """What of the consumer an agent uses."""
 
     acknowledged: list[int] = field(default_factory=list)
+    released: int = 0
+    held: int = 0
     error: BaseException | None = None
 
     def acknowledge(self, message: Any) -> bool:
@@ -56,7 +60,10 @@ class FakeConsumer:
         return True
 
     def release(self, tp: Any) -> None:
-        pass
+        self.released += 1
+
+    def hold(self, tp: Any) -> None:
+        self.held += 1
 
 
 @dataclass
@@ -86,8 +93,8 @@ async def give(events: tuple[Any, ...]) -> AsyncIterator[Any]:
     await asyncio.sleep(0)
 
 
-def event(offset: int) -> Any:
-    record = SimpleNamespace(offset=offset, timestamp=0, key=None, value=b"v")
+def event(offset: int, value: bytes | None = b"v") -> Any:
+    record = SimpleNamespace(offset=offset, timestamp=0, key=None, value=value)
     message = SimpleNamespace(tp=SimpleNamespace(topic=TOPIC, partition=0), offset=offset)
     return SimpleNamespace(value=Chunk([record], offset + 1), message=message)
 
@@ -104,7 +111,7 @@ def body(tmp_path: Path) -> Body:
     async def make() -> Body:
         exits: list[int] = []
         ports = Ports(MemoryLog(), MemorySink(), Unobserved(), 4, {TOPIC: 1})
-        settings = Settings(data_directory=tmp_path)
+        settings = Settings(data_directory=tmp_path, dead_letter_limit=2)
         app = FaustApp(settings, ports, Telemetry(), close, end_process=exits.append)
         app.run(Quiet(), (TOPIC,), stateful=False)
         return Body(app, exits=exits)
@@ -191,6 +198,23 @@ def test_chunk_is_acknowledged_by_its_lane(body: Body) -> None:
 
     asyncio.run(run())
     assert (body.exits, body.consumer.acknowledged) == ([], [0, 1])
+
+
+def test_partition_is_held_at_the_limit_on_dead_letters(
+    body: Body, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        body.stop_worker()
+        await body.run(event(0, None), event(1, None))
+        await body.app.lanes.stop(10)
+
+    asyncio.run(run())
+    consumer = body.consumer
+    assert (consumer.released, consumer.held, consumer.acknowledged) == (1, 1, [0, 1])
+    assert "not read any more: topic=touchpoints.web partition=0 rejected_in_a_row=2" in caplog.text
+    place = {"agent": "quiet", "topic": TOPIC, "partition": "0"}
+    registry = body.app._telemetry.registry
+    assert registry.get_sample_value("touchstream_held", place) == 1
 
 
 @pytest.mark.parametrize("error", [RuntimeError(), MemoryError(), asyncio.CancelledError()])

@@ -68,6 +68,7 @@ def bare_consumer(**attributes: Any) -> Any:
         app=SimpleNamespace(topics=topics, consumer_generation_id=1),
         flow_active=True,
         _busy=set(),
+        _held=set(),
         _acked=defaultdict(list),
         _acked_index=defaultdict(set),
         _committed_offset=defaultdict(lambda: None),
@@ -176,6 +177,14 @@ def test_acknowledging_makes_a_partition_idle(polls: Polls) -> None:
     assert polls.polled == [{ZERO}]
 
 
+def test_held_partition_is_not_polled_even_when_its_chunk_is_acknowledged(polls: Polls) -> None:
+    consumer = bare_consumer(_busy={ZERO})
+    consumer.hold(ZERO)
+    consumer.acknowledge(FakeMessage(ZERO, 49))
+    poll(consumer, ZERO, ONE)
+    assert polls.polled == [{ONE}]
+
+
 def test_chunk_read_again_below_the_committed_offset_makes_its_partition_idle() -> None:
     """After a seek back to the marker; there is nothing to commit until the log is caught up."""
     consumer = bare_consumer(_busy={ZERO}, _committed_offset={ZERO: 100})
@@ -201,9 +210,9 @@ def test_revocation_makes_all_partitions_idle(monkeypatch: pytest.MonkeyPatch) -
         revoked.append(tps)
 
     monkeypatch.setattr(AiokafkaConsumer, "on_partitions_revoked", on_partitions_revoked)
-    consumer = bare_consumer(_busy={ZERO, ONE})
+    consumer = bare_consumer(_busy={ZERO, ONE}, _held={ONE})
     asyncio.run(consumer.on_partitions_revoked({ZERO}))
-    assert (consumer._busy, revoked) == (set(), [{ZERO}])
+    assert (consumer._busy, consumer._held, revoked) == (set(), set(), [{ZERO}])
 
 
 Records = dict[TP, list[Fetched]]

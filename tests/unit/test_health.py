@@ -240,6 +240,20 @@ def test_nothing_fetched_is_stuck(world: World) -> None:
     assert world.health.stuck() == [f"nothing was fetched for {STUCK + 1:.0f} s"]
 
 
+def test_a_partition_that_is_held_is_not_ready_and_not_stuck_until_it_is_given_up(
+    world: World,
+) -> None:
+    world.one_chunk()
+    world.health.committed(IDENTITY, 1)
+    world.health.held(WEB, 20)
+    world.wait(STUCK + 1)
+    said = "touchpoints.web[0]: not read any more, 20 records in a row were rejected"
+    assert (world.health.not_ready(), world.health.stuck()) == ([said], [])
+    world.health.revoked([WEB, IDENTITY])
+    world.health.assigned([WEB, IDENTITY])
+    assert world.health.not_ready() == []
+
+
 def test_an_abandoned_chunk_is_waited_for_no_longer(world: World) -> None:
     fetched(world.health)
     world.health.abandoned(IDENTITY)

@@ -9,8 +9,9 @@ from functools import partial
 import pytest
 
 from touchstream.streams.changelog import Changelog
+from touchstream.streams.dead_letters import Reason
 from touchstream.streams.effects import Effects
-from touchstream.streams.errors import EXIT_SOFTWARE, OwnershipLost
+from touchstream.streams.errors import EXIT_SOFTWARE, OwnershipLost, PoisonError
 from touchstream.streams.lane import Lane, Ports
 from touchstream.streams.lanes import Lanes, Work
 from touchstream.streams.memory_log import MemoryLog
@@ -22,6 +23,7 @@ from touchstream.streams.tables import FACTS
 
 TOPIC, STATE = "in", "cx.state.copy"
 ZERO, ONE = (TOPIC, 0), (TOPIC, 1)
+POISON = b"poison"
 
 
 class Copy:
@@ -37,6 +39,8 @@ class Copy:
     }
 
     def apply(self, record: Record, state: State, effects: Effects) -> None:
+        if record.value == POISON:
+            raise PoisonError(Reason.INVALID_VALUE, "poison")
         if record.value and record.value in self.failures:
             raise self.failures[record.value]
         effects.insert(FACTS, (record.partition, record.offset))
@@ -69,19 +73,19 @@ class World:
     acknowledged: list[tuple[int, int]] = field(default_factory=list)
     exits: list[int] = field(default_factory=list)
 
-    def lanes(self) -> Lanes:
+    def lanes(self, dead_letter_limit: int = 0) -> Lanes:
         ports = Ports(self.log, self, self, 2, {TOPIC: 1})
-        return Lanes(ports, self, self.exits.append)
+        return Lanes(ports, self, self.exits.append, dead_letter_limit=dead_letter_limit)
 
     def shut(self, partition: int) -> asyncio.Event:
         gate = self.gates[partition] = asyncio.Event()
         return gate
 
     async def insert(self, rows: Mapping[Table, Sequence[Row]]) -> None:
-        partition = rows[FACTS][0][0]
-        if partition in self.gates:
-            await self.gates[partition].wait()
-        self.rows.extend(rows[FACTS])
+        facts = rows.get(FACTS, [])
+        if facts and facts[0][0] in self.gates:
+            await self.gates[facts[0][0]].wait()
+        self.rows.extend(facts)
 
     async def seek_back(self, place: Place, offset: int) -> None:
         self.seeks.append((place, offset))
@@ -157,6 +161,62 @@ def test_partition_is_released_when_its_chunk_is_computed_and_acknowledged_when_
 
     world = run(body)
     assert world.rows == [(0, offset) for offset in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("limit", "chunks", "held"),
+    [
+        (3, [b"ppp"], [3]),
+        (3, [b"pp"], []),
+        (3, [b"pp", b"pp"], [4]),
+        (3, [b"p", b"vpp", b"p"], [3]),
+        (3, [b"ppv", b"pp"], []),
+        (3, [b"pppv", b"p"], []),
+        (1, [b"v", b"v", b"p"], [1]),
+        (0, [b"ppp", b"ppp"], []),
+    ],
+)
+def test_partition_is_held_when_so_many_records_in_a_row_were_rejected(
+    limit: int, chunks: list[bytes], held: list[int]
+) -> None:
+    """Its chunk is stored and acknowledged all the same."""
+    seen: list[int] = []
+    released: list[int] = []
+
+    async def body(world: World, _: Lanes) -> None:
+        lanes, offset = world.lanes(limit), 0
+        for chunk in chunks:
+            values = [POISON if letter == ord("p") else b"v" for letter in chunk]
+            records = [Record(TOPIC, 0, offset + n, 0, None, v) for n, v in enumerate(values)]
+            offset += len(chunk)
+            done = asyncio.Event()
+            work = Work(records, done.set, partial(released.append, offset), seen.append)
+            lanes.put(Copy(), True, ZERO, work)
+            await done.wait()
+        await lanes.revoke([ZERO])
+
+    world = run(body)
+    assert (seen, len(released), world.exits) == (held, len(chunks) - len(held), [])
+
+
+def test_new_owner_of_a_held_partition_counts_anew() -> None:
+    seen: list[int] = []
+
+    async def body(world: World, _: Lanes) -> None:
+        lanes = world.lanes(2)
+        for start in (0, 2, 3):
+            if start:
+                await lanes.revoke([ZERO])
+            done = asyncio.Event()
+            records = [
+                Record(TOPIC, 0, n, 0, None, POISON) for n in range(start, max(2, start + 1))
+            ]
+            lanes.put(Copy(), True, ZERO, Work(records, done.set, hold=seen.append))
+            await done.wait()
+        await lanes.revoke([ZERO])
+
+    run(body)
+    assert seen == [2]
 
 
 def test_partition_does_not_wait_for_another() -> None:

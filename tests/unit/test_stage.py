@@ -275,6 +275,18 @@ def test_chunk_that_ends_in_poison_is_applied_to_its_end() -> None:
     assert outcome.applied == record.offset
 
 
+@pytest.mark.parametrize(
+    ("poison", "last"), [((), 0), ((0, 1, 3), 0), ((1, 3, 4), 2), ((0, 1, 2, 3, 4), 5)]
+)
+def test_records_rejected_in_a_row_at_the_end_are_counted(poison: Sequence[int], last: int) -> None:
+    chunk = [
+        record._replace(value=None) if number in poison else record
+        for number, record in enumerate(log_of(IDENTITY)[:5])
+    ]
+    outcome = run_chunk(STITCH, chunk, {}, source=SOURCE, partitions=PARTITIONS)
+    assert outcome.rejected_last == last
+
+
 def test_computing_a_chunk_changes_nothing_but_the_outcome() -> None:
     values: dict[bytes, bytes] = {}
     run_chunk(STITCH, log_of(IDENTITY)[:30], values, source=SOURCE, partitions=PARTITIONS)

@@ -124,12 +124,19 @@ def test_lag_is_what_was_said_last(telemetry: Telemetry) -> None:
     assert sample(telemetry, "lag_records", **PLACE) == 20
 
 
+def test_held_partition_is_shown(telemetry: Telemetry) -> None:
+    assert sample(telemetry, "held", **PLACE) is None
+    telemetry.hold("ingest", "touchpoints.web", 3)
+    assert sample(telemetry, "held", **PLACE) == 1
+
+
 def test_forgotten_partition_has_no_gauges(telemetry: Telemetry) -> None:
     telemetry.lag("ingest", "touchpoints.web", 3, 500)
+    telemetry.hold("ingest", "touchpoints.web", 3)
     telemetry.chunk_done(lane(telemetry, stateful=True), outcome(), 10, 0.1)
     telemetry.forget("ingest", "touchpoints.web", 3)
-    gauges = ("lag_records", "last_progress_timestamp_seconds", "state_keys", "state_bytes")
-    assert [sample(telemetry, gauge, **PLACE) for gauge in gauges] == [None] * 4
+    gauges = ("lag_records", "last_progress_timestamp_seconds", "held", "state_keys", "state_bytes")
+    assert [sample(telemetry, gauge, **PLACE) for gauge in gauges] == [None] * 5
 
 
 def test_forgetting_leaves_other_partitions_and_the_counters(telemetry: Telemetry) -> None:
