@@ -26,6 +26,7 @@ from touchstream.streams.codec import TouchpointCodec
 from touchstream.streams.kafka_config import kafka_config
 from touchstream.streams.kafka_log import KafkaLog
 from touchstream.streams.local.environment import worker_environment
+from touchstream.streams.local.ports import accepts_connections
 from touchstream.streams.local.processes import Child, Command
 from touchstream.streams.publisher import Publisher
 from touchstream.streams.topics import IDENTITY
@@ -130,6 +131,7 @@ def test_06_what_is_all_poison_is_not_read_any_more_and_read_on_when_told(
     others = [each for each in touchpoints(rng, 60) if each[0] != "web"]
     with rig_of(workers=1, settings=settings) as loaded:
         produce(loaded, [(WEB, 0, broken)] * LIMIT)
+        wait_for(lambda: accepts_connections(*loaded.stack.metrics_ports), "no worker answers")
         wait_for(lambda: held(loaded) == [WEB], "nothing is held")
         produce(loaded, [*[(WEB, 0, broken)] * LIMIT, (WEB, 0, encoded("web", behind))])
         loaded.publish(others)
