@@ -62,8 +62,8 @@ bench-bi: .venv/local.stamp  ## how long the questions of docs/bi.md take: NUMBE
 bench-restore: .venv/local.stamp  ## from the start of a worker to its first results, with 1,000,000 keys of state: KEYS=100000 for fewer
 	@$(BIN)/python -m benchmarks.restore $(if $(KEYS),--keys $(KEYS))
 
-soak: .venv/local.stamp  ## a steady load for MINUTES=30 at RATE=1000 a second: memory, lag and age of commits
-	@$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RATE),--rate $(RATE))
+soak: .venv/local.stamp  ## a steady load for MINUTES=30 at RATE=1000 a second by CUSTOMERS=20000: memory, lag and age of commits
+	@$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RATE),--rate $(RATE)) $(if $(CUSTOMERS),--customers $(CUSTOMERS))
 
 demo-kill: .venv/local.stamp  ## the demo while workers are killed: KILLS=10 WORKERS=1
 	@$(BIN)/python benchmarks/kill_workers.py --kills $(or $(KILLS),10) --workers $(or $(WORKERS),1)

@@ -2,9 +2,11 @@
 
 Publishes a seeded mix by the same customers at a steady rate to the whole embedded stack, and looks
 every few seconds at the resident memory of the workers, the lag of all partitions, and the age of
-the oldest thing that waits for its commit. Prints a line a minute, in the end the slope of memory
-over the second half beside the growth of state, and the largest lag and age. Exit code 0 only if
-every touchpoint is counted in the end, no commit was older than a minute and no worker restarted.
+the oldest thing that waits for its commit. In the end the workers are stopped and started anew, and
+the load goes on: what new workers need for the same state is no leak. Prints a line a minute, then
+the slope of memory over the second half beside the growth of state, memory before and after the new
+start, and the largest lag and age. Exit code 0 only if every touchpoint is counted in the end, no
+commit was older than a minute and no worker ended by itself.
 """
 
 import argparse
@@ -29,6 +31,8 @@ LOOK_SECONDS = 5.0
 PATIENCE_SECONDS = 300.0
 BLOCK = 1_000
 LARGEST_COMMIT_SECONDS = 60.0
+ANEW_SECONDS = 180.0
+"""How long the load goes on after the new start."""
 COUNTED = "SELECT toUInt64(sum(touchpoints)) FROM customers"
 
 
@@ -88,12 +92,13 @@ def slope(looks: list[Look]) -> float:
 class Load(threading.Thread):
     """Publishes at a rate until it is told to end."""
 
-    def __init__(self, settings: Settings, rate: float) -> None:
+    def __init__(self, settings: Settings, rate: float, customers: int) -> None:
         super().__init__(name="load", daemon=True)
         self.published = 0
         self.is_over = threading.Event()
         self._settings = settings
         self._rate = rate
+        self._customers = customers
 
     def run(self) -> None:
         """Blocks of touchpoints, each when it is due."""
@@ -103,7 +108,8 @@ class Load(threading.Thread):
                 due = began + block * BLOCK / self._rate
                 if self.is_over.wait(max(0.0, due - time.monotonic())):
                     return
-                for channel, touchpoint in touchpoints(rng, BLOCK, f"soak-{block}"):
+                mix = touchpoints(rng, BLOCK, f"soak-{block}", self._customers)
+                for channel, touchpoint in mix:
                     publisher.publish(channel, touchpoint)
                 self.published += BLOCK
 
@@ -113,9 +119,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--rate", type=float, default=1_000.0)
+    parser.add_argument("--customers", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    looks: list[Look] = []
     with tempfile.TemporaryDirectory(prefix="touchstream-soak-") as folder:
         local = LocalOptions(Path(folder), options.workers, 0, 0, 0)
         restarts: list[str] = []
@@ -130,18 +136,14 @@ def main() -> int:
             LocalStack(Settings(), local, on_restart=restarted) as stack,
             connect(stack.settings) as client,
         ):
-            while not all(map(is_ready, stack.metrics_ports)):
-                stack.wait(1)
-            load = Load(stack.settings, options.rate)
+            wait_until_ready(stack)
+            load = Load(stack.settings, options.rate, options.customers)
             load.start()
-            began = time.monotonic()
-            while (seconds := time.monotonic() - began) < 60 * options.minutes:
-                stack.wait(LOOK_SECONDS)
-                if not all(map(is_ready, stack.metrics_ports)):
-                    continue
-                looks.append(look(stack.metrics_ports, seconds))
-                if len(looks) % (60 // LOOK_SECONDS) == 0:
-                    show(looks[-1], load.published)
+            looks = watch(stack, load, 60 * options.minutes)
+            stack.workers.stop()
+            stack.start_workers()
+            wait_until_ready(stack)
+            anew = watch(stack, load, ANEW_SECONDS)
             load.is_over.set()
             load.join()
             ended = time.monotonic()
@@ -151,7 +153,30 @@ def main() -> int:
                 time.sleep(1)
             drained = time.monotonic() - ended
     print(f"{len(restarts)} restarts")
-    return summary(looks, load.published, counted, drained) or len(restarts)
+    print(f"published {load.published:,}, counted {counted:,}, {drained:.1f} s after the last")
+    oldest = summary(looks, anew)
+    is_good = counted == load.published and oldest < LARGEST_COMMIT_SECONDS and not restarts
+    return 0 if is_good else 1
+
+
+def wait_until_ready(stack: LocalStack) -> None:
+    """Wait until all workers have their partitions."""
+    while not all(map(is_ready, stack.metrics_ports)):
+        stack.wait(1)
+
+
+def watch(stack: LocalStack, load: Load, seconds: float) -> list[Look]:
+    """Look at the workers for a time."""
+    looks: list[Look] = []
+    began = time.monotonic()
+    while (passed := time.monotonic() - began) < seconds:
+        stack.wait(LOOK_SECONDS)
+        if not all(map(is_ready, stack.metrics_ports)):
+            continue
+        looks.append(look(stack.metrics_ports, passed))
+        if len(looks) % (60 // LOOK_SECONDS) == 0:
+            show(looks[-1], load.published)
+    return looks
 
 
 def show(seen: Look, published: int) -> None:
@@ -165,21 +190,26 @@ def show(seen: Look, published: int) -> None:
     )
 
 
-def summary(looks: list[Look], published: int, counted: int, drained: float) -> int:
-    """Say what it comes to; returns the exit code."""
+def summary(looks: list[Look], anew: list[Look]) -> float:
+    """Say what it comes to; returns the age of the oldest commit, s."""
     later = looks[len(looks) // 2 :]
     hours = (later[-1].seconds - later[0].seconds) / 3600
     state = (later[-1].state_bytes - later[0].state_bytes) / hours
     oldest = max(each.commit_seconds for each in looks)
-    print(f"published {published:,}, counted {counted:,}, {drained:.1f} s after the last")
     print(
         f"second half: resident memory {slope(later) * 3600 / (1 << 20):+,.0f} MiB/h,"
         f" state {state / (1 << 20):+,.0f} MiB/h"
     )
+    before, after = looks[-1], anew[-1]
+    print(
+        f"resident {before.resident_bytes >> 20:,} MiB"
+        f" with {before.state_bytes / (1 << 20):,.0f} MiB of state; started anew"
+        f" {after.resident_bytes >> 20:,} MiB with {after.state_bytes / (1 << 20):,.0f} MiB"
+    )
     print(
         f"largest lag {max(each.lag_records for each in looks):,.0f}, oldest commit {oldest:.1f} s"
     )
-    return 0 if counted == published and oldest < LARGEST_COMMIT_SECONDS else 1
+    return oldest
 
 
 if __name__ == "__main__":

@@ -133,16 +133,17 @@ class Link:
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from its beginning to its end."""
         client_port = writer.get_extra_info("peername")[1]
-        weather = self._weather_of(client_port)
-        if weather.cut:
-            writer.transport.abort()
-            return
         try:
             server_reader, server_writer = await asyncio.open_connection(LOOPBACK, self.to)
         except OSError:
             writer.transport.abort()
             return
+        # From here on it hears of changes, so nothing may be awaited in between.
+        weather = self._weather_of(client_port)
         connection = Connection(client_port, (writer, server_writer), weather)
+        if weather.cut:
+            connection.reset()
+            return
         self._connections.add(connection)
         try:
             async with asyncio.TaskGroup() as both:
