@@ -1,4 +1,4 @@
-"""Workers are killed, stopped, frozen, joined by others: rows 1, 2, 3, 7 and 8."""
+"""Workers are killed, stopped, fail, are frozen, joined by others: rows 1 to 4, 7 and 8."""
 
 import os
 import random
@@ -12,6 +12,7 @@ from load import touchpoints
 from rig import Rig, RigOf, frozen, wait_for
 from stacks import IMPATIENT
 
+from touchstream.streams.errors import EXIT_SOFTWARE
 from touchstream.streams.local.environment import worker_environment
 from touchstream.streams.local.processes import Child, Command
 
@@ -90,16 +91,14 @@ MOMENTS = {
 }
 
 
-def run_sabotaged(loaded: Rig, log: Path, moment: str, number: int) -> None:
-    """A worker that ends by itself at the n-th such moment."""
-    module, name, method, before = MOMENTS[moment]
-    values = {"module": module, "name": name, "method": method, "before": before}
-    code = ENDS.format(**values, number=number) + RUN
+def run_sabotaged(loaded: Rig, log: Path, sabotage: str, exit_code: int) -> None:
+    """A worker that ends by itself, with this code."""
     environment = worker_environment(loaded.stack.settings, 0)
-    worker = Child(Command("sabotaged", [sys.executable, "-P", "-c", code], log, environment))
+    arguments = [sys.executable, "-P", "-c", sabotage + RUN]
+    worker = Child(Command("sabotaged", arguments, log, environment))
     try:
-        wait_for(lambda: worker.exit_code() is not None, f"it does not end when {moment}")
-        assert worker.exit_code() == 9, log.read_text()
+        wait_for(lambda: worker.exit_code() is not None, "it does not end")
+        assert worker.exit_code() == exit_code, log.read_text()
     finally:
         worker.stop()
 
@@ -113,7 +112,50 @@ def test_03_workers_end_between_any_two_steps(
             loaded.publish(everything[part :: len(MOMENTS)])
             number = rng.randint(1, 3)
             print(f"{moment}, at the {number}. time")
-            run_sabotaged(loaded, tmp_path / "sabotaged.log", moment, number)
+            module, name, method, before = MOMENTS[moment]
+            values = {"module": module, "name": name, "method": method, "before": before}
+            sabotage = ENDS.format(**values, number=number)
+            run_sabotaged(loaded, tmp_path / "sabotaged.log", sabotage, 9)
+        loaded.start_workers(1)
+        loaded.check()
+
+
+RAISES = """
+import asyncio
+from touchstream.{module} import {name}
+
+method, calls = {name}.{method}, []
+def fail(self, *arguments):
+    calls.append(arguments)
+    if len(calls) == {number}:
+        raise {error}("sabotage")
+    return method(self, *arguments)
+{name}.{method} = fail
+"""
+FAILURES = {
+    "a record": ("agents.stitch", "Stitch", "apply", "RuntimeError", 100),
+    "a chunk": ("agents.profile", "Profile", "project", "MemoryError", 3),
+    "an agent": ("streams.app", "FaustApp", "_work", "asyncio.CancelledError", 10),
+    "an append of state": ("streams.changelog", "Changelog", "append", "ValueError", 3),
+    "an acknowledgement": ("streams.chunk_transport", "ChunkConsumer", "acknowledge", "OSError", 9),
+}
+"""Where it is raised, what, and how late at most."""
+
+
+def test_04_an_exception_or_a_cancellation_ends_the_worker(
+    rig_of: RigOf, rng: random.Random, tmp_path: Path
+) -> None:
+    everything = touchpoints(rng, 10.0 * len(FAILURES))
+    with rig_of(workers=0) as loaded:
+        for part, where in enumerate(FAILURES):
+            loaded.publish(everything[part :: len(FAILURES)])
+            module, name, method, error, latest = FAILURES[where]
+            number = rng.randint(1, latest)
+            print(f"{where}: {error} at the {number}. time")
+            values = {"module": module, "name": name, "method": method, "error": error}
+            sabotage, log = RAISES.format(**values, number=number), tmp_path / "failed.log"
+            run_sabotaged(loaded, log, sabotage, EXIT_SOFTWARE)
+            assert "sabotage" in log.read_text()
         loaded.start_workers(1)
         loaded.check()
 
