@@ -178,7 +178,8 @@ class FaustApp(ConsumerObserver):
                 rejected,
             )
 
-        return place, Work(records, acknowledge, release, hold)
+        committed = self._consumer.committed_to(event.message.tp)
+        return place, Work(records, acknowledge, release, hold, committed)
 
     def _lag(self, topic: str, partition: int, records: int) -> None:
         self._telemetry.lag(self._agents[topic], topic, partition, records)

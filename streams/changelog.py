@@ -13,6 +13,7 @@ Kafka forgets it.
 """
 
 from collections.abc import Mapping
+from contextlib import aclosing
 from struct import Struct
 
 from touchstream.streams.errors import OwnershipLost
@@ -145,8 +146,10 @@ class Changelog:
             image.overwritten -= repaired
 
     async def _read_on(self) -> None:
-        for record in await self._log.read(self.topic, self.partition, self.image.end):
-            self.image.read(record)
+        async with aclosing(self._log.read(self.topic, self.partition, self.image.end)) as reading:
+            async for records in reading:
+                for record in records:
+                    self.image.read(record)
 
     def _entries(self, changes: Mapping[bytes, bytes], applied: int) -> list[Entry]:
         epoch = _EPOCH.pack(self._epoch)

@@ -206,6 +206,10 @@ class ChunkConsumer(AiokafkaConsumer):
             self.observer.committed(offsets)
         return is_committed
 
+    def committed_to(self, tp: TP) -> int:
+        """Offset before which everything of a partition is committed."""
+        return self._committed_offset[tp] or 0
+
     def release(self, tp: TP) -> None:
         """The chunk is computed: its partition may be polled again."""
         self._busy.discard(tp)
@@ -216,7 +220,6 @@ class ChunkConsumer(AiokafkaConsumer):
 
     def acknowledge(self, message: Message) -> bool:
         """The chunk is durable; returns whether there is something new to commit."""
-        self._busy.discard(message.tp)
         return bool(super().ack(message))
 
     def ack(self, message: Message) -> bool:

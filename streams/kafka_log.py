@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError as AioKafkaError
@@ -14,15 +14,19 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Top
 from touchstream.streams.errors import TransientError
 from touchstream.streams.health import Health
 from touchstream.streams.kafka_config import aiokafka_config, kafka_config
-from touchstream.streams.log import Entry, value_of
+from touchstream.streams.log import Entry, Reading, value_of
 from touchstream.streams.records import Record
 from touchstream.streams.settings import Settings
 from touchstream.streams.topics import BATCH_BYTES
 
 log = logging.getLogger(__name__)
 REQUEST_BYTES = BATCH_BYTES + (1 << 19)
-READ_AT_ONCE = 10_000
+READ_AT_ONCE = 1_000
+READ_AHEAD_KIB = 16 << 10
+"""What a reader may have fetched and not given out; all partitions of a worker read at a time."""
 LONGEST_BACKOFF_SECONDS = 5.0
+T = TypeVar("T")
+Batches = Generator[list[Record], None, None]
 
 
 class KafkaLog:
@@ -85,15 +89,20 @@ class KafkaLog:
         delivered = await (await producer.send_batch(batch, name, partition=partition))
         return int(delivered.offset)
 
-    async def read(self, topic: str, partition: int, start: int) -> Iterable[Record]:
-        """Read from `start` to the end of the partition, in a thread."""
-        return await asyncio.to_thread(self.read_now, topic, partition, start)
+    async def read(self, topic: str, partition: int, start: int) -> Reading:
+        """Read from `start` to the end of the partition, in threads."""
+        batches = self.batches(topic, partition, start)
+        try:
+            while (records := await _in_thread(lambda: next(batches, None))) is not None:
+                yield records
+        finally:
+            await _in_thread(batches.close)
 
-    def read_now(self, topic: str, partition: int, start: int) -> list[Record]:
+    def batches(self, topic: str, partition: int, start: int) -> Batches:
         """Read from `start` to the end: to the fetch's own end of partition.
 
         Asking the broker for the latest offset instead is wrong on brokers that answer with the
-        base of the last batch.
+        base of the last batch. Batches may be empty, so that each comes soon.
         """
         name = self._settings.topic_prefix + topic
         consumer = Consumer(
@@ -104,13 +113,23 @@ class KafkaLog:
                 "enable.partition.eof": True,
                 "auto.offset.reset": "earliest",
                 "fetch.wait.max.ms": 20,
+                "queued.max.messages.kbytes": READ_AHEAD_KIB,
             }
         )
         consumer.assign([TopicPartition(name, partition, start or OFFSET_BEGINNING)])
         try:
-            return _read_to_end(consumer, topic, self._health.read)
+            yield from _to_end(consumer, topic, self._health.read)
         finally:
             consumer.close()
+
+
+async def _in_thread(call: Callable[[], T]) -> T:
+    """Run in a thread, to the end even when cancelled: it may have what nobody else may touch."""
+    running = asyncio.ensure_future(asyncio.to_thread(call))
+    try:
+        return await asyncio.shield(running)
+    finally:
+        await asyncio.wait([running])
 
 
 def is_retriable(error: AioKafkaError) -> bool:
@@ -118,20 +137,23 @@ def is_retriable(error: AioKafkaError) -> bool:
     return error.retriable or isinstance(error, KafkaTimeoutError)
 
 
-def _read_to_end(consumer: Consumer, topic: str, progress: Callable[[], object]) -> list[Record]:
-    records: list[Record] = []
-    while True:
+def _to_end(consumer: Consumer, topic: str, progress: Callable[[], object]) -> Batches:
+    is_over = False
+    while not is_over:
         messages = consumer.consume(READ_AT_ONCE, 0.1)
         if messages:
             progress()
+        records: list[Record] = []
         for message in messages:
             error: KafkaError | None = message.error()
             if error is None:
                 records.append(_record(topic, message))
             elif error.code() == KafkaError._PARTITION_EOF:
-                return records
+                is_over = True
+                break
             elif error.fatal() or not error.retriable():
                 raise TransientError(f"reading {topic} failed: {error}")
+        yield records
 
 
 def _record(topic: str, message: Message) -> Record:

@@ -118,6 +118,7 @@ class Lane:
         """Records rejected one after the other up to now, as far as this lane has seen them."""
         self._place = topic, partition
         self._ports = ports
+        self._computed = -1
         self._saving = Unsaved()
         self._unsaved = Unsaved()
         self._save_turn = asyncio.Lock()
@@ -130,7 +131,7 @@ class Lane:
     @property
     def advanced(self) -> int:
         """Offset of the last record computed; -1 when unknown."""
-        return max(self.applied, self._saving.applied, self._unsaved.applied)
+        return max(self.applied, self._computed)
 
     @property
     def values(self) -> Mapping[bytes, bytes]:
@@ -143,6 +144,23 @@ class Lane:
     def is_full(self) -> bool:
         """Whether so many rows wait to be stored that nothing more should be computed."""
         return self._unsaved.number_of_rows > ROWS_AHEAD
+
+    def begin(self, committed: int) -> None:
+        """Without state of its own, a partition begins where its group is committed."""
+        if not self.changelog and self._computed < 0:
+            self._computed = committed - 1
+
+    def missing(self, records: Sequence[Record], known: int) -> int | None:
+        """First offset that should be there and is not; those up to `known` need not be."""
+        first, last, due = records[0].offset, records[-1].offset, self.advanced + 1
+        if first <= due and last - first < len(records):
+            return None
+        for record in records:
+            absent = max(due, known + 1)
+            if absent < record.offset:
+                return absent
+            due = max(due, record.offset + 1)
+        return None
 
     async def take(self) -> None:
         """Restore the state and become its single writer."""
@@ -176,6 +194,7 @@ class Lane:
             await self.save()
         grouped = by_partition(outcome.messages)
         await asyncio.gather(*(self._append(*place, entries) for place, entries in grouped.items()))
+        self._computed = outcome.applied
         self._unsaved.add(outcome, len(fresh), began)
         only_rejected = outcome.rejected_last == len(fresh)
         self.rejected_last = outcome.rejected_last + (self.rejected_last if only_rejected else 0)

@@ -7,9 +7,9 @@ acknowledged, and another worker goes on from the last durable chunk.
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from touchstream.streams.changelog import Changelog
 from touchstream.streams.errors import EXIT_SOFTWARE, OwnershipLost
@@ -19,6 +19,8 @@ from touchstream.streams.stage import Stage
 from touchstream.streams.topics import state_topic
 
 log = logging.getLogger(__name__)
+LATE_SECONDS = 0.2
+"""How long a record that is missing may take to appear."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Work:
     """Called when it is computed: the partition may be polled again."""
     hold: Callable[[int], object] = lambda rejected: None
     """Called instead when too many records in a row were rejected: it must not be polled again."""
+    committed: int = 0
+    """Where the group was committed when it was fetched."""
 
 
 class Reader(Protocol):
@@ -102,7 +106,6 @@ class Lanes:
     async def _run(self, lane: Lane, queue: "asyncio.Queue[Work]") -> None:
         try:
             await lane.take()
-            await self._follow_marker(lane, queue)
             await self._work(lane, queue)
         except asyncio.CancelledError:
             if _is_cancelled():
@@ -122,24 +125,12 @@ class Lanes:
         finally:  # with no memory left, even the log fails
             self._end_process(EXIT_SOFTWARE)
 
-    async def _follow_marker(self, lane: Lane, queue: "asyncio.Queue[Work]") -> None:
-        """The marker is the truth: with records missing after it, read again from there."""
-        work = await queue.get()
-        queue.task_done()
-        if lane.changelog and work.records[0].offset > lane.applied + 1:
-            await self._reader.seek_back((lane.topic, lane.partition), lane.applied + 1)
-        else:
-            await lane.advance(work.records)
-            self._release(lane, work)
-            await lane.save()
-            work.acknowledge()
-
     async def _work(self, lane: Lane, queue: "asyncio.Queue[Work]") -> None:
         """Compute chunks while those before them are being stored; ends with the first error."""
         computed: asyncio.Queue[Work] = asyncio.Queue()
         tasks = [
-            asyncio.create_task(self._advance(lane, queue, computed)),
-            asyncio.create_task(self._save(lane, queue, computed)),
+            asyncio.create_task(_contained(self._advance(lane, queue, computed))),
+            asyncio.create_task(_contained(self._save(lane, queue, computed))),
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -153,11 +144,31 @@ class Lanes:
     async def _advance(
         self, lane: Lane, queue: "asyncio.Queue[Work]", computed: "asyncio.Queue[Work]"
     ) -> None:
+        read_twice = -1
+        """Offset up to which what is missing was looked for a second time."""
         while True:
             work = await queue.get()
-            await lane.advance(work.records)
-            computed.put_nowait(work)
-            self._release(lane, work)
+            lane.begin(min(work.committed, work.records[0].offset))
+            missing = lane.missing(work.records, read_twice)
+            if missing is None:
+                await lane.advance(work.records)
+                computed.put_nowait(work)
+                self._release(lane, work)
+            else:
+                read_twice = work.records[-1].offset
+                await lane.advance([each for each in work.records if each.offset < missing])
+                await self._read_again(lane, missing)
+                queue.task_done()
+
+    async def _read_again(self, lane: Lane, missing: int) -> None:
+        """Read from a missing offset: the consumer began behind the marker, or records were late.
+
+        A broker may show a batch before an earlier one that came by another connection. What is
+        missing the second time is not there: it was deleted, or it is a transaction's marker.
+        """
+        log.info("read again: topic=%s partition=%d offset=%d", lane.topic, lane.partition, missing)
+        await asyncio.sleep(LATE_SECONDS)
+        await self._reader.seek_back((lane.topic, lane.partition), missing)
 
     def _release(self, lane: Lane, work: Work) -> None:
         """Let the partition be polled again, unless all that comes from it is rejected."""
@@ -177,6 +188,14 @@ class Lanes:
             for work in works:
                 work.acknowledge()
                 queue.task_done()
+
+
+async def _contained(steps: Coroutine[Any, Any, None]) -> None:
+    """Make an error of the lane of what would otherwise end the event loop around it."""
+    try:
+        await steps
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise RuntimeError(f"raised in a lane: {error!r}") from error
 
 
 def _is_cancelled() -> bool:

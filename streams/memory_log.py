@@ -1,9 +1,9 @@
 """A log in memory: deterministic, for tests and the simulator; no Kafka needed."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from touchstream.streams.log import Entry, value_of
+from touchstream.streams.log import Entry, Reading, value_of
 from touchstream.streams.records import Headers, Record
 from touchstream.streams.table import Row, Table
 
@@ -30,9 +30,9 @@ class MemoryLog:
                 self.headers[topic, partition, offset] = headers
         return base
 
-    async def read(self, topic: str, partition: int, start: int) -> Iterable[Record]:
+    async def read(self, topic: str, partition: int, start: int) -> Reading:
         """Read from `start` to the end as it is now."""
-        return self.read_now(topic, partition, start)
+        yield self.read_now(topic, partition, start)
 
     def read_now(self, topic: str, partition: int, start: int) -> list[Record]:
         """Read at once."""

@@ -8,6 +8,7 @@ import pytest
 from confluent_kafka import OFFSET_INVALID, Consumer, TopicPartition
 from load import touchpoints
 from rig import Rig, RigOf, wait_for
+from stacks import records_of
 from truth import seen
 
 from touchstream.streams.admin import admin_client
@@ -121,7 +122,7 @@ def is_read_again(loaded: Rig, before: list[int]) -> bool:
     if any(offset < then for offset, then in zip(now, before, strict=True)):
         return False
     ends = [
-        log.read_now(topic, place.partition, max(offset, 0))
+        records_of(log, topic, place.partition, max(offset, 0))
         for place, offset in zip(places, now, strict=True)
         if (topic := place.topic.removeprefix(loaded.settings.topic_prefix)) in (IDENTITY, CUSTOMER)
     ]

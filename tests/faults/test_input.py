@@ -18,7 +18,7 @@ from ledger import letters_of
 from load import touchpoints
 from prometheus_client.parser import text_string_to_metric_families
 from rig import Rig, RigOf, wait_for
-from stacks import IMPATIENT
+from stacks import IMPATIENT, records_of
 from test_again import stop_workers
 from test_workers import RUN
 
@@ -247,7 +247,7 @@ def test_19_one_value_is_shared_by_all_and_one_key_has_a_third_of_the_traffic(
                 waits.append(wait_of_a_bystander(loaded, f"bystander {len(waits)}"))
         wait_for(lambda: loaded.progress() >= len(loaded.ledger.published), "not all arrive", 600)
         messages = sum(
-            len(KafkaLog(loaded.settings).read_now(IDENTITY, p, 0))
+            len(records_of(KafkaLog(loaded.settings), IDENTITY, p, 0))
             for p in range(loaded.settings.partitions)
         )
         each = messages / len(loaded.ledger.published)

@@ -22,6 +22,7 @@ from typing import Any
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from confluent_kafka import Consumer, KafkaException, TopicPartition
+from stacks import records_of
 
 from touchstream.streams.admin import topic_sources
 from touchstream.streams.changelog import Image
@@ -67,13 +68,13 @@ class Stored:
     def read_state(self, place: Place) -> Image:
         """The image of the changelog of an input partition, as it is now."""
         image, (topic, partition) = self.images[place], place
-        for record in self.log.read_now(STATE_OF[topic], partition, image.end):
+        for record in records_of(self.log, STATE_OF[topic], partition, image.end):
             image.read(record)
         return image
 
     def read_touches(self, partition: int) -> None:
         """Read `cx.identity` on to its end."""
-        for record in self.log.read_now(IDENTITY, partition, self._read_to[partition]):
+        for record in records_of(self.log, IDENTITY, partition, self._read_to[partition]):
             self._read_to[partition] = record.offset + 1
             self._take(record)
 

@@ -15,7 +15,7 @@ import pytest
 from brokers import KafkaCluster
 from clickhouse_connect.driver.client import Client
 from confluent_kafka import Producer
-from stacks import IMPATIENT, local_stack
+from stacks import IMPATIENT, local_stack, records_of
 from truth import count, expected, publish, seen, wait_for_count, wait_for_more, wait_until_right
 
 from touchstream.agents.resolution import Word
@@ -172,7 +172,9 @@ def test_each_bad_record_is_one_dead_letter_and_its_neighbours_count(
     assert found == wanted
     assert len(rows) == len(wanted)
     log = KafkaLog(stack.settings)
-    letters = [r for p in range(stack.settings.partitions) for r in log.read_now(DEAD_LETTER, p, 0)]
+    letters = [
+        r for p in range(stack.settings.partitions) for r in records_of(log, DEAD_LETTER, p, 0)
+    ]
     assert [letter.value or None for letter in letters] == [v or None for v in poison().values()]
 
 

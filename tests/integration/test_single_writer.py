@@ -8,17 +8,16 @@ partition; what it appends then is a zombie's.
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 from brokers import KafkaCluster
-from stacks import PARTITIONS, broker_alone
+from stacks import PARTITIONS, broker_alone, records_of
 
 from touchstream.streams.changelog import CLAIM, MARKER, Changelog
 from touchstream.streams.errors import OwnershipLost
 from touchstream.streams.kafka_log import KafkaLog
-from touchstream.streams.log import Entry
-from touchstream.streams.records import Record
+from touchstream.streams.log import Entry, Reading
 from touchstream.streams.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -83,8 +82,8 @@ class FreezingLog:
         await self._progress.add(claims=int(is_claim))
         return offset
 
-    async def read(self, topic: str, partition: int, start: int) -> Iterable[Record]:
-        return await self._log.read(topic, partition, start)
+    def read(self, topic: str, partition: int, start: int) -> Reading:
+        return self._log.read(topic, partition, start)
 
     async def close(self) -> None:
         await self._log.close()
@@ -161,7 +160,7 @@ async def restored(settings: Settings, partition: int) -> Changelog:
 
 def last_values(settings: Settings, partition: int) -> dict[bytes, bytes]:
     """The last value of each key, whoever wrote it: what compaction leaves."""
-    records = KafkaLog(settings).read_now(TOPIC, partition, 0)
+    records = records_of(KafkaLog(settings), TOPIC, partition, 0)
     last = {record.key: (record.value or b"")[EPOCH_BYTES:] for record in records if record.key}
     return {key: value for key, value in last.items() if key not in (CLAIM, MARKER)}
 

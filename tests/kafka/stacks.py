@@ -7,10 +7,12 @@ from pathlib import Path
 from brokers import KafkaCluster
 
 from touchstream.streams.admin import apply_topics
+from touchstream.streams.kafka_log import KafkaLog
 from touchstream.streams.local.broker import broker_answers, broker_arguments
 from touchstream.streams.local.ports import LOOPBACK, choose_ports
 from touchstream.streams.local.processes import Child, Command
 from touchstream.streams.local.stack import LocalOptions, LocalStack
+from touchstream.streams.records import Record
 from touchstream.streams.settings import Settings
 
 PARTITIONS = 4
@@ -25,6 +27,11 @@ def local_stack(
     if kafka is None:
         return LocalStack(settings, LocalOptions(folder, workers, 0, 0, 0))
     return LocalStack(kafka.settings(settings), LocalOptions(folder, workers, None, 0, 0))
+
+
+def records_of(log: KafkaLog, topic: str, partition: int, start: int = 0) -> list[Record]:
+    """Everything from `start` to the end of a partition."""
+    return [record for batch in log.batches(topic, partition, start) for record in batch]
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ConfigEntry,
     ConfigResource,
 )
+from stacks import records_of
 
 from touchstream.streams.admin import apply_topics
 from touchstream.streams.app import FETCH_BYTES
@@ -61,7 +62,7 @@ def largest_batch() -> list[Entry]:
 def test_the_largest_batch_is_stored_and_restored(settings: Settings) -> None:
     batch = largest_batch()
     asyncio.run(append(settings, STATE, batch))
-    records = KafkaLog(settings).read_now(STATE, 0, 0)
+    records = records_of(KafkaLog(settings), STATE, 0, 0)
     assert [(record.key, record.value) for record in records] == [entry[:2] for entry in batch]
 
 
@@ -133,7 +134,7 @@ def test_a_compacted_changelog_is_restored_and_written_on(
 
     written = asyncio.run(write(0, 1_500))
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while len(left := KafkaLog(settings).read_now(STATE, 0, 0)) > 2_000:
+    while len(left := records_of(KafkaLog(settings), STATE, 0, 0)) > 2_000:
         assert time.monotonic() < deadline, f"nothing is compacted: {len(left)} records"
         time.sleep(0.2)
     assert left[-1].offset == written.image.end - 1 == 3_000
@@ -154,5 +155,5 @@ def test_reading_begins_where_retention_has_left_something(
     [done] = client.delete_records([before]).values()
     done.result()
     for start in (0, 3):
-        records = KafkaLog(settings).read_now(IDENTITY, 0, start)
+        records = records_of(KafkaLog(settings), IDENTITY, 0, start)
         assert [record.offset for record in records] == [6, 7, 8, 9]

@@ -12,7 +12,7 @@ from brokers import KafkaCluster
 from clickhouse_connect.driver.client import Client
 from confluent_kafka import Producer
 from fastavro import parse_schema, schemaless_writer
-from stacks import IMPATIENT, local_stack
+from stacks import IMPATIENT, local_stack, records_of
 from truth import PATIENCE_SECONDS, count, publish, wait_for_count
 
 from touchstream.schemas import load_schema
@@ -141,5 +141,5 @@ def test_alerts_carry_an_id_of_the_registry_and_are_read(stack: LocalStack) -> N
 
 def first_value(settings: Settings, topic: str) -> bytes:
     log = KafkaLog(settings)
-    records = (r for p in range(settings.partitions) for r in log.read_now(topic, p, 0))
+    records = (r for p in range(settings.partitions) for r in records_of(log, topic, p, 0))
     return next(records).value or b""

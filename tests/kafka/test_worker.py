@@ -11,7 +11,7 @@ import oracle
 import pytest
 from brokers import KafkaCluster
 from confluent_kafka import TopicPartition
-from stacks import IMPATIENT, local_stack
+from stacks import IMPATIENT, local_stack, records_of
 from truth import PATIENCE_SECONDS, publish, wait_for_count, wait_for_more, wait_until_right
 
 from touchstream.streams.admin import apply_topics
@@ -92,7 +92,7 @@ async def append_junk(settings: Settings, topic: str, records: int) -> None:
 def delete_half(cluster: KafkaCluster, settings: Settings, topic: str) -> int:
     """Delete the older half of each partition, as retention does; returns how many records."""
     log = KafkaLog(settings)
-    halves = {p: len(log.read_now(topic, p, 0)) // 2 for p in range(settings.partitions)}
+    halves = {p: len(records_of(log, topic, p, 0)) // 2 for p in range(settings.partitions)}
     client, name = cluster.admin(), settings.topic_prefix + topic
     before = [TopicPartition(name, partition, half) for partition, half in halves.items()]
     for done in client.delete_records(before).values():

@@ -6,7 +6,7 @@ old committed offset. A zombie is a lane that another one replaces while it slee
 """
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from touchstream.agents.course import World
@@ -26,9 +26,8 @@ from touchstream.streams.codec import TouchpointCodec
 from touchstream.streams.customer_tables import CUSTOMERS, PANES
 from touchstream.streams.errors import OwnershipLost
 from touchstream.streams.lane import Lane, Ports
-from touchstream.streams.log import Entry
+from touchstream.streams.log import Entry, Reading
 from touchstream.streams.memory_log import MemoryLog, MemorySink
-from touchstream.streams.records import Record
 from touchstream.streams.settings import Settings
 from touchstream.streams.stage import Outcome, Stage
 from touchstream.streams.table import Row, Table
@@ -81,8 +80,8 @@ class FaultyPorts:
         self._maybe_crash()
         return offset
 
-    async def read(self, topic: str, partition: int, start: int) -> Iterable[Record]:
-        return await self._log.read(topic, partition, start)
+    def read(self, topic: str, partition: int, start: int) -> Reading:
+        return self._log.read(topic, partition, start)
 
     async def insert(self, rows: Mapping[Table, Sequence[Row]]) -> None:
         self._maybe_crash()

@@ -59,6 +59,9 @@ class FakeConsumer:
         self.acknowledged.append(message.offset)
         return True
 
+    def committed_to(self, tp: Any) -> int:
+        return 0
+
     def release(self, tp: Any) -> None:
         self.released += 1
 

@@ -1,7 +1,7 @@
 """One state partition over a log in memory: claims, batches, gaps, repairs and restores."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 import pytest
@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from touchstream.streams.changelog import CLAIM, MARKER, Changelog, Image
 from touchstream.streams.errors import OwnershipLost
-from touchstream.streams.log import Entry
+from touchstream.streams.log import Entry, Reading
 from touchstream.streams.memory_log import MemoryLog
-from touchstream.streams.records import Record
 
 T = TypeVar("T")
 TOPIC, SOURCE, EPOCH_BYTES = "cx.state.test", 7, 4
@@ -52,10 +51,12 @@ class RecordingLog(MemoryLog):
         self.batches.append(list(entries))
         return await super().append(topic, partition, entries)
 
-    async def read(self, topic: str, partition: int, start: int) -> Iterable[Record]:
-        records = list(await super().read(topic, partition, start))
-        self.records_read += len(records)
-        return records
+    async def read(self, topic: str, partition: int, start: int) -> Reading:
+        """One record at a time."""
+        async for records in super().read(topic, partition, start):
+            self.records_read += len(records)
+            for record in records:
+                yield [record]
 
 
 def changelog(log: MemoryLog, source: int = SOURCE) -> Changelog:
@@ -71,7 +72,7 @@ def taken(log: MemoryLog, source: int = SOURCE) -> Changelog:
 def image_of(log: MemoryLog, source: int = SOURCE) -> Image:
     """What a reader makes of the log."""
     image = Image(source)
-    for record in run(log.read(TOPIC, 0, 0)):
+    for record in log.read_now(TOPIC, 0, 0):
         image.read(record)
     return image
 

@@ -170,26 +170,38 @@ def test_without_an_idle_partition_nothing_is_polled(
     assert (polls.polled, polls.slept) == ([], [seconds])
 
 
-def test_acknowledging_makes_a_partition_idle(polls: Polls) -> None:
+def test_releasing_makes_a_partition_idle(polls: Polls) -> None:
     consumer = bare_consumer(_busy={ZERO, ONE})
-    consumer.acknowledge(FakeMessage(ZERO, 49))
+    consumer.release(ZERO)
     poll(consumer, ZERO, ONE)
     assert polls.polled == [{ZERO}]
 
 
-def test_held_partition_is_not_polled_even_when_its_chunk_is_acknowledged(polls: Polls) -> None:
+def test_acknowledging_does_not_release_the_chunk_behind(polls: Polls) -> None:
     consumer = bare_consumer(_busy={ZERO})
-    consumer.hold(ZERO)
     consumer.acknowledge(FakeMessage(ZERO, 49))
     poll(consumer, ZERO, ONE)
     assert polls.polled == [{ONE}]
 
 
-def test_chunk_read_again_below_the_committed_offset_makes_its_partition_idle() -> None:
-    """After a seek back to the marker; there is nothing to commit until the log is caught up."""
-    consumer = bare_consumer(_busy={ZERO}, _committed_offset={ZERO: 100})
+def test_held_partition_is_not_polled_when_it_is_released(polls: Polls) -> None:
+    consumer = bare_consumer(_busy={ZERO})
+    consumer.hold(ZERO)
+    consumer.release(ZERO)
+    poll(consumer, ZERO, ONE)
+    assert polls.polled == [{ONE}]
+
+
+def test_chunk_read_again_below_the_committed_offset_is_not_committable() -> None:
+    """After a seek back to the marker there is nothing to commit until the log is caught up."""
+    consumer = bare_consumer(_committed_offset={ZERO: 100})
     consumer.acknowledge(FakeMessage(ZERO, 49))
-    assert (consumer._busy, consumer._new_offset(ZERO)) == (set(), None)
+    assert consumer._new_offset(ZERO) is None
+
+
+@pytest.mark.parametrize(("known", "offset"), [(100, 100), (None, 0)])
+def test_committed_offset_is_where_a_partition_begins(known: int | None, offset: int) -> None:
+    assert bare_consumer(_committed_offset={ZERO: known}).committed_to(ZERO) == offset
 
 
 def test_seeking_back_makes_a_partition_idle() -> None:

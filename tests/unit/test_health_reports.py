@@ -1,7 +1,7 @@
 """Who tells the health what: lanes, the ClickHouse writer, the Kafka log, the Faust app."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +17,10 @@ from touchstream.streams.chunk_transport import Chunk
 from touchstream.streams.clickhouse_writer import ClickHouseWriter, Pace
 from touchstream.streams.effects import Effects
 from touchstream.streams.health import Health, Phase
-from touchstream.streams.kafka_log import KafkaLog, _read_to_end
+from touchstream.streams.kafka_log import KafkaLog, _to_end
 from touchstream.streams.lane import Lane, Ports
 from touchstream.streams.lanes import Lanes
+from touchstream.streams.log import Reading
 from touchstream.streams.memory_log import MemoryLog, MemorySink
 from touchstream.streams.records import Place, Record
 from touchstream.streams.server_health import Server
@@ -86,9 +87,9 @@ class World:
         self.health.told.append("append")
         return await self.log.append(topic, partition, entries)
 
-    async def read(self, topic: str, partition: int, start: int) -> Iterable[Record]:
+    def read(self, topic: str, partition: int, start: int) -> Reading:
         self.health.told.append("read")
-        return await self.log.read(topic, partition, start)
+        return self.log.read(topic, partition, start)
 
     async def insert(self, rows: Mapping[Table, Sequence[Row]]) -> None:
         self.health.told.append("insert")
@@ -127,6 +128,9 @@ class Done:
 
     def release(self, tp: TP) -> None:
         pass
+
+    def committed_to(self, tp: TP) -> int:
+        return 0
 
     async def seek_back(self, tp: TP, offset: int) -> None:
         self.sought.append((tp, offset))
@@ -336,5 +340,6 @@ class Partition:
 def test_reading_a_state_tells_progress_with_everything_that_comes() -> None:
     told: list[int] = []
     partition: Any = Partition(3, 0, 0, 2)
-    records = _read_to_end(partition, "cx.state.stitch", lambda: told.append(1))
-    assert (len(records), len(told)) == (5, 3)  # two polls with records, one with the end
+    batches = _to_end(partition, "cx.state.stitch", lambda: told.append(1))
+    assert [len(records) for records in batches] == [3, 0, 0, 2, 0]
+    assert len(told) == 3  # two polls with records, one with the end

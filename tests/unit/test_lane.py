@@ -1,7 +1,7 @@
 """The order inside a chunk, replays, halving, and what a failing port leaves behind."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -20,7 +20,7 @@ from touchstream.streams.lane import (
     batches,
     by_partition,
 )
-from touchstream.streams.log import Entry
+from touchstream.streams.log import Entry, Reading
 from touchstream.streams.memory_log import MemoryLog
 from touchstream.streams.records import Message, Record
 from touchstream.streams.stage import Outcome
@@ -63,8 +63,8 @@ class World:
         self.calls.append(f"{topic} done")
         return offset
 
-    async def read(self, topic: str, partition: int, start: int) -> Iterable[Record]:
-        return await self.log.read(topic, partition, start)
+    def read(self, topic: str, partition: int, start: int) -> Reading:
+        return self.log.read(topic, partition, start)
 
     async def insert(self, rows: Mapping[Table, Sequence[Row]]) -> None:
         await self._call("rows")
@@ -205,13 +205,43 @@ def test_successor_skips_what_its_predecessor_applied() -> None:
     assert successor.values == {b"k%d" % offset: b"\xc4\x01v" for offset in range(4)}
 
 
-def test_lane_without_state_skips_nothing() -> None:
+def test_lane_without_state_skips_what_it_has_computed_and_what_is_committed() -> None:
     world = World()
     lane = taken(world, stateful=False)
-    process(lane, records(0, 2))
-    process(lane, records(0, 2))
-    assert world.rows == [(0,), (1,)] * 2
+    lane.begin(1)
+    process(lane, records(0, 3))
+    lane.begin(0)  # it has begun
+    process(lane, records(0, 4))
+    assert world.rows == [(1,), (2,), (3,)]
     assert STATE not in world.calls
+
+
+@pytest.mark.parametrize(
+    ("applied", "offsets", "known", "missing"),
+    [
+        (4, [5, 6, 7], -1, None),
+        (4, [3, 4, 5], -1, None),
+        (4, [2, 3], -1, None),
+        (4, [6, 7], -1, 5),
+        (4, [5, 7], -1, 6),
+        (4, [3, 7], -1, 5),
+        (4, [5, 8, 11], -1, 6),
+        (4, [5, 8, 11], 7, 9),
+        (4, [5, 8, 11], 6, 7),
+        (4, [5, 8, 11], 10, None),
+        (4, [9], 8, None),
+        (4, [9], 6, 7),
+        (-1, [0, 1], -1, None),
+        (-1, [3], -1, 0),
+    ],
+)
+def test_first_missing_offset_above_those_that_need_not_be_there(
+    applied: int, offsets: list[int], known: int, missing: int | None
+) -> None:
+    lane = taken(World(), stateful=False)
+    lane.begin(applied + 1)
+    chunk = [Record(INPUT, 0, offset, 0, None, b"v") for offset in offsets]
+    assert lane.missing(chunk, known) == missing
 
 
 def state_batches(world: World) -> list[int]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,6 +14,7 @@ from touchstream.streams.effects import Effects
 from touchstream.streams.errors import EXIT_SOFTWARE, OwnershipLost, PoisonError
 from touchstream.streams.lane import Lane, Ports
 from touchstream.streams.lanes import Lanes, Work
+from touchstream.streams.log import Reading
 from touchstream.streams.memory_log import MemoryLog
 from touchstream.streams.records import Place, Record
 from touchstream.streams.stage import Outcome
@@ -57,9 +58,9 @@ class WatchedLog(MemoryLog):
         super().__init__()
         self.read_from: dict[int, list[int]] = defaultdict(list)
 
-    async def read(self, topic: str, partition: int, start: int) -> Iterable[Record]:
+    def read(self, topic: str, partition: int, start: int) -> Reading:
         self.read_from[partition].append(start)
-        return await super().read(topic, partition, start)
+        return super().read(topic, partition, start)
 
 
 @dataclass
@@ -109,6 +110,12 @@ class World:
 
 
 Body = Callable[[World, Lanes], Awaitable[None]]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is late has no time to appear."""
+    monkeypatch.setattr("touchstream.streams.lanes.LATE_SECONDS", 0)
 
 
 def run(body: Body) -> World:
@@ -366,10 +373,11 @@ def test_seek_back_happens_once() -> None:
     async def body(world: World, lanes: Lanes) -> None:
         world.put(lanes, 0, 5, 7)
         await world.put(lanes, 0, 5, 7).wait()  # the records before are no longer kept
+        world.put(lanes, 0, 9, 11)
         await world.put(lanes, 0, 9, 11).wait()
 
     world = run(body)
-    assert world.seeks == [(ZERO, 0)]
+    assert world.seeks == [(ZERO, 0), (ZERO, 7)]
     assert world.acknowledged == [(0, 7), (0, 11)]
 
 
@@ -384,14 +392,48 @@ def test_first_chunk_that_reaches_the_marker_is_processed(start: int) -> None:
     assert (world.seeks, world.rows) == ([], [(0, offset) for offset in range(4)])
 
 
-def test_lane_without_state_does_not_seek() -> None:
+@pytest.mark.parametrize(("committed", "seeks"), [(5, []), (6, []), (3, [(ZERO, 3)])])
+def test_lane_without_state_begins_where_the_group_is_committed(
+    committed: int, seeks: list[tuple[Place, int]]
+) -> None:
     async def body(world: World, lanes: Lanes) -> None:
-        done = asyncio.Event()
-        work = Work([Record(TOPIC, 0, 5, 0, None, b"v")], done.set)
-        lanes.put(Copy(), False, ZERO, work)
+        for _ in range(1 + len(seeks)):
+            done = asyncio.Event()
+            work = Work([Record(TOPIC, 0, 5, 0, None, b"v")], done.set, committed=committed)
+            lanes.put(Copy(), False, ZERO, work)
         await done.wait()
 
-    assert run(body).seeks == []
+    assert run(body).seeks == seeks
+
+
+def test_what_is_missing_in_a_chunk_is_read_again_from_there() -> None:
+    """A broker has shown 4 and 5 before 2 and 3; afterwards it shows all."""
+
+    async def body(world: World, lanes: Lanes) -> None:
+        chunk = [Record(TOPIC, 0, n, 0, None, b"v") for n in (0, 1, 4, 5)]
+        unexpected = partial(world.acknowledged.append, (0, 6))
+        lanes.put(Copy(), True, ZERO, Work(chunk, unexpected))
+        await settle()
+        assert world.seeks == [(ZERO, 2)]
+        await world.put(lanes, 0, 2, 7).wait()
+
+    world = run(body)
+    assert world.rows == [(0, offset) for offset in range(7)]
+    assert world.acknowledged == [(0, 7)]
+
+
+def test_what_is_missing_for_good_is_passed_over() -> None:
+    """Markers of transactions, or what was deleted."""
+
+    async def body(world: World, lanes: Lanes) -> None:
+        for start in (0, 2):
+            chunk = [Record(TOPIC, 0, n, 0, None, b"v") for n in (0, 1, 4, 6) if n >= start]
+            done = asyncio.Event()
+            lanes.put(Copy(), True, ZERO, Work(chunk, done.set))
+        await done.wait()
+
+    world = run(body)
+    assert (world.seeks, world.rows) == ([(ZERO, 2)], [(0, 0), (0, 1), (0, 4), (0, 6)])
 
 
 def test_stop_finishes_the_chunks_in_work() -> None:

@@ -4,13 +4,14 @@ A batch is stored whole or not at all. `stored` hears of every batch as it is st
 """
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from simulator.scheduler import Scheduler
 
-from touchstream.streams.log import Entry
+from touchstream.streams.log import Entry, Reading
 from touchstream.streams.memory_log import MemoryLog
 from touchstream.streams.records import Record
 
@@ -34,6 +35,8 @@ class BrokerFaults:
     """Stored once more, some time after it was answered: a request that nobody waits for."""
     refused_rate: float = 0.0
     """Answered with an error: half of these are stored all the same."""
+    hidden_rate: float = 0.0
+    """Fetched without some records that the next fetch will see: they came by a slower way."""
 
 
 class Broker:
@@ -46,12 +49,25 @@ class Broker:
         self._rng: random.Random = scheduler.rng
         self._faults = faults
         self.listeners: list[Stored] = []
+        self._fetched_to: dict[Place, int] = defaultdict(int)
+        """Offset up to which everything was seen, so that it stays to be seen."""
         self.is_repeating = False
         """Whether what is being stored is an old request."""
 
     def end(self, place: Place) -> int:
         """Offset of the next record of a partition."""
         return len(self.log.partitions[place])
+
+    def fetch(self, place: Place, position: int, number: int) -> list[Record]:
+        """Records from a position on, at most so many; the last one is there in any case."""
+        records = self.log.partitions[place][position : position + number]
+        first_new = max(0, self._fetched_to[place] - position)
+        self._fetched_to[place] = max(self._fetched_to[place], position + len(records))
+        if first_new + 1 < len(records) and self._rng.random() < self._faults.hidden_rate:
+            start = self._rng.randrange(first_new, len(records) - 1)
+            end = self._rng.randrange(start + 1, len(records))
+            del records[start:end]
+        return records
 
     def store(self, place: Place, entries: Sequence[Entry]) -> int:
         """Append a batch now; returns the offset of its first record."""
@@ -87,10 +103,16 @@ class Broker:
         act = partial(self.arrive, (topic, partition), list(entries))
         return await self._scheduler.request(what, act)
 
-    async def read(self, topic: str, partition: int, start: int) -> Iterable[Record]:
-        """Read from `start` to the end as it is when the request arrives."""
-        what = f"read {topic}[{partition}] from {start}"
-        return await self._scheduler.request(what, partial(self._read, topic, partition, start))
+    async def read(self, topic: str, partition: int, start: int) -> Reading:
+        """Read half of what there is, and then to the end as it is when the request arrives."""
+        end = len(self.log.partitions[topic, partition])
+        half = start + (end - start) // 2
+        yield await self._read(topic, partition, start, half)
+        yield await self._read(topic, partition, half, None)
 
-    def _read(self, topic: str, partition: int, start: int) -> list[Record]:
-        return self.log.read_now(topic, partition, start)
+    async def _read(self, topic: str, partition: int, start: int, end: int | None) -> list[Record]:
+        def act() -> list[Record]:
+            records = self.log.read_now(topic, partition, start)
+            return records if end is None else records[: end - start]
+
+        return await self._scheduler.request(f"read {topic}[{partition}] from {start}", act)

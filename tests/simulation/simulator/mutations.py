@@ -133,13 +133,22 @@ def overlook_a_claim() -> AbstractContextManager[object]:
 def begin_where_the_consumer_does() -> AbstractContextManager[object]:
     """The committed offset is taken for the truth, the marker is not looked at."""
 
-    async def begin(self: Lanes, lane: Lane, queue: "asyncio.Queue[Work]") -> None:
-        work = await queue.get()
-        queue.task_done()
-        await lane.process(work.records)
-        work.acknowledge()
+    missing = Lane.missing
 
-    return patch.object(Lanes, "_follow_marker", begin)
+    def missing_later(self: Lane, records: Sequence[Record], known: int) -> int | None:
+        return missing(self, records, known) if self._computed >= 0 else None
+
+    return patch.object(Lane, "missing", missing_later)
+
+
+def overlook_what_was_not_fetched() -> AbstractContextManager[object]:
+    """A gap in the offsets of a chunk is taken for one."""
+    missing = Lane.missing
+
+    def missing_first(self: Lane, records: Sequence[Record], known: int) -> int | None:
+        return missing(self, records[:1], known) if self._computed < 0 else None
+
+    return patch.object(Lane, "missing", missing_first)
 
 
 NAMED: tuple[Mutation, ...] = (
@@ -157,5 +166,6 @@ MORE: tuple[Mutation, ...] = (
     messages_without_waiting,
     overlook_a_claim,
     begin_where_the_consumer_does,
+    overlook_what_was_not_fetched,
 )
 MUTATIONS = NAMED + MORE

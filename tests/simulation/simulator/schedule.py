@@ -131,6 +131,7 @@ def schedule_of(seed: int, touchpoints: int | None = None) -> Schedule:
             again_rate=rng.choice((0.0, 0.03, 0.2)),
             late_rate=rng.choice((0.0, 0.0, 0.03, 0.2)),
             refused_rate=rng.choice((0.0, 0.0, 0.01)),
+            hidden_rate=rng.choice((0.0, 0.0, 0.03, 0.2)),
         ),
         clickhouse=ClickHouseFaults(*(rng.choice((0.0, 0.05, 0.2)) for _ in range(3))),
         bounds=Bounds(

@@ -69,6 +69,8 @@ class Worker:
         self._busy: set[Place] = set()
         """Their chunk is being computed."""
         self._fetching: set[Place] = set()
+        self._begun: dict[Place, int] = {}
+        """Where the group was committed when the partitions came."""
         self._acknowledged: dict[Place, int] = {}
         self._generation = 0
         self._context.run(self._build)
@@ -154,6 +156,7 @@ class Worker:
         self._acknowledged.clear()
         self._lanes.assign(places)
         committed = self._world.group.committed
+        self._begun = {place: committed.get(place, 0) for place in places}
         self._positions = {place: self._start(place, committed.get(place, 0)) for place in places}
         for place in places:
             self.poll(place)
@@ -186,13 +189,14 @@ class Worker:
         self._fetching.discard(place)
         self._busy.add(place)
         number = self._world.scheduler.rng.choice(CHUNK_RECORDS)
-        records = self._world.broker.log.partitions[place][position : position + number]
-        self._positions[place] = position + len(records)
+        records = self._world.broker.fetch(place, position, number)
+        self._positions[place] = records[-1].offset + 1
         stage, stateful = self._stages[place[0]]
         work = Work(
             list(records),
             partial(self._acknowledge, place, records),
             partial(self._release, place),
+            committed=self._begun[place],
         )
         self._context.run(self._lanes.put, stage, stateful, place, work)
 
@@ -206,7 +210,6 @@ class Worker:
         if not self._acknowledged:
             self._world.scheduler.add(self, "commits", self._send_commit)
         self._acknowledged[place] = records[-1].offset + 1
-        self._release(place)
 
     def _send_commit(self) -> None:
         offsets, self._acknowledged = self._acknowledged, {}
