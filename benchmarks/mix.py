@@ -9,13 +9,14 @@ Touchpoint = tuple[str, dict[str, Any]]
 
 
 def touchpoints(
-    rng: random.Random, number: int, name: str, customers: int = 10_000
+    rng: random.Random, number: int, name: str, customers: int = 10_000, at_ms: int | None = None
 ) -> Iterator[Touchpoint]:
-    """A mix of channels by customers with cookies, e-mails and CRM ids."""
+    """A mix of channels by customers with cookies, e-mails and CRM ids, now or at a moment."""
     for n in range(number):
         person = rng.randrange(customers)
         kind = rng.random()
-        common = {"event_id": f"{name}-{n}", "occurred_at": int(time.time() * 1000)}
+        occurred_at = int(time.time() * 1000) if at_ms is None else at_ms
+        common = {"event_id": f"{name}-{n}", "occurred_at": occurred_at}
         cookie = {"kind": "anonymous_id", "value": f"cookie-{person}-{rng.randrange(2)}"}
         crm = {"kind": "crm_id", "value": f"crm-{person}"}
         email = {"kind": "email", "value": f"someone.{person}@example.com"}
