@@ -152,7 +152,7 @@ from touchstream.streams.lane import Lane
 
 append = Lane._append
 async def hang(self, topic, partition, entries):
-    if self.topic == "cx.identity" and self.applied > 20:
+    if self.topic == "cx.identity" and self.advanced > 20:
         await asyncio.Event().wait()
     await append(self, topic, partition, entries)
 Lane._append = hang
@@ -279,8 +279,10 @@ def test_a_stuck_worker_ends_itself_and_the_next_one_goes_on(
 ) -> None:
     published, log, seen = idle.publish(), tmp_path / "stuck.log", set[int]()
     with worker(idle.stack, log, SABOTAGE[name]) as (stuck, port):
+        until = time.monotonic() + SECONDS
         while stuck.exit_code() is None:
             seen.add(ask(port, "/readyz")[0])
+            assert time.monotonic() < until, "it goes on"
             time.sleep(0.1)
     assert stuck.exit_code() == EXIT_SOFTWARE
     assert 503 in seen
