@@ -71,12 +71,12 @@ class InHand:
 
     def progress(self, read_at: float, rows_stored_at: float) -> Iterator[Wait]:
         """What waits for its next step; `read_at` and `rows_stored_at` are the worker's last."""
+        turn = rows_stored_at if self.waits_for_rows else 0.0
         if self.restoring_since is not None:
             yield Wait("restoring has read nothing", max(self.restoring_since, read_at))
-        elif self.computing.number:
-            yield Wait("no chunk was computed", self.computing.since)
+        elif self.computing.number:  # behind a lane that is full, it waits for rows as well
+            yield Wait("no chunk was computed", max(self.computing.since, turn))
         if self.saving.number:
-            turn = rows_stored_at if self.waits_for_rows else self.saving.since
             yield Wait("no chunk was stored", max(self.saving.since, turn))
 
     def commits(self) -> Iterator[Wait]:

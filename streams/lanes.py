@@ -144,8 +144,7 @@ class Lanes:
     async def _advance(
         self, lane: Lane, queue: "asyncio.Queue[Work]", computed: "asyncio.Queue[Work]"
     ) -> None:
-        read_twice = -1
-        """Offset up to which what is missing was looked for a second time."""
+        read_twice = -1  # the offset up to which what is missing was looked for a second time
         while True:
             work = await queue.get()
             lane.begin(min(work.committed, work.records[0].offset))

@@ -119,8 +119,8 @@ class Telemetry:
     def forget(self, agent: str, topic: str, partition: int) -> None:
         """Say nothing more of a partition that another worker has now."""
         place = (agent, topic, str(partition))
-        places = (self._lag, self._progress, self._held, self._state_keys, self._state_bytes)
-        for gauge in places:
+        gauges = (self._lag, self._progress, self._held, self._state_keys, self._state_bytes)
+        for gauge in gauges:
             gauge.remove(*place)
 
     def inserted(self, table: Table, rows: int, seconds: float) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import oracle
 import pytest
 from clickhouse_connect.driver.client import Client
+from rig import frozen
 from truth import count, wait_until_right
 
 from touchstream.streams.clickhouse import connect
@@ -95,16 +96,6 @@ def clients() -> Iterator[Callable[[Settings], Client]]:
     yield open_client
     for client in opened:
         client.close()
-
-
-@contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    """A process that does nothing meanwhile; its connections stay."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager

@@ -188,6 +188,23 @@ def test_a_computed_chunk_that_waits_for_its_turn_at_clickhouse_is_not_stuck(
     assert world.health.stuck() == []
 
 
+def test_a_chunk_behind_rows_that_wait_for_their_turn_is_not_stuck_before_they_are_stored(
+    world: World,
+) -> None:
+    """A full lane computes nothing more until its rows are stored."""
+    computed(world.health)
+    world.health.inserting(IDENTITY, True)
+    fetched(world.health)
+    for _ in range(100):
+        world.wait(SLOW_SECONDS - 1)
+        world.health.clickhouse.answered()
+    assert world.health.stuck() == []
+    world.health.inserting(IDENTITY, False)
+    world.health.stored(IDENTITY)
+    world.wait(STUCK + 1)
+    assert len(world.health.stuck()) == 1
+
+
 def test_a_restore_that_reads_is_not_stuck(world: World) -> None:
     restoring(world.health)
     for _ in range(50):
