@@ -49,9 +49,10 @@ format: .venv/dev.stamp  ## format the code
 docs: .venv/dev.stamp  ## write docs/metrics.md from the metric catalogue
 	@$(BIN)/python -m touchstream.streams.metric_docs > docs/metrics.md
 
-bench: .venv/local.stamp  ## events per second and latency of the whole stack on this machine
-	@$(BIN)/python -m benchmarks.stages
-	@$(BIN)/python -m benchmarks.pipeline
+BENCH = PYTHONPATH=tests/kafka $(BIN)/python -m benchmarks
+bench: .venv/local.stamp  ## events per second and latency of the whole stack on this machine, on BROKER=kafka1 or embedded
+	@$(BENCH).stages
+	@$(BENCH).pipeline --broker $(or $(BROKER),embedded)
 
 bench-identity: .venv/local.stamp  ## what a new link between identities costs: LARGEST=1 for 1,000,000 identities
 	@$(BIN)/python benchmarks/identity.py $(if $(LARGEST),--largest)
@@ -62,8 +63,8 @@ bench-bi: .venv/local.stamp  ## how long the questions of docs/bi.md take: NUMBE
 bench-restore: .venv/local.stamp  ## from the start of a worker to its first results, with 1,000,000 keys of state: KEYS=100000 for fewer
 	@$(BIN)/python -m benchmarks.restore $(if $(KEYS),--keys $(KEYS))
 
-soak: .venv/local.stamp  ## a steady load for MINUTES=30 at RATE=1000 a second by CUSTOMERS=20000: memory, lag and age of commits
-	@$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RATE),--rate $(RATE)) $(if $(CUSTOMERS),--customers $(CUSTOMERS))
+soak: .venv/local.stamp  ## a steady load for MINUTES=30 at RATE=1000 a second by CUSTOMERS=20000, on BROKER=kafka1 or embedded: memory, lag and age of commits
+	@$(BENCH).soak --broker $(or $(BROKER),embedded) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RATE),--rate $(RATE)) $(if $(CUSTOMERS),--customers $(CUSTOMERS))
 
 demo-kill: .venv/local.stamp  ## the demo while workers are killed: KILLS=10 WORKERS=1
 	@$(BIN)/python benchmarks/kill_workers.py --kills $(or $(KILLS),10) --workers $(or $(WORKERS),1)

@@ -1,8 +1,9 @@
 """`make bench`: events per second from publish to queryable, worker CPU per event, and latency.
 
-Runs the whole embedded stack on this machine, publishes a seeded mix of touchpoints as fast as it
-goes, then a steady stream. Queryable means counted by the views `touchpoints` and `customers`.
-Latency is of the k-th event published against the moment when k were visible.
+Runs the whole stack on this machine, on the embedded broker or on Apache Kafka, publishes a seeded
+mix of touchpoints as fast as it goes, then a steady stream. Queryable means counted by the views
+`touchpoints` and `customers`. Latency is of the k-th event published against the moment when k
+were visible.
 """
 
 import argparse
@@ -14,11 +15,12 @@ import urllib.request
 from bisect import bisect_left
 from pathlib import Path
 
+from brokers import BROKERS, chosen
 from clickhouse_connect.driver.client import Client
+from stacks import local_stack
 
 from benchmarks.mix import touchpoints
 from touchstream.streams.clickhouse import connect
-from touchstream.streams.local.stack import LocalOptions, LocalStack
 from touchstream.streams.publisher import Publisher
 from touchstream.streams.settings import Settings, load_settings
 
@@ -117,10 +119,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rate", type=int, default=1_000)
     parser.add_argument("--seconds", type=int, default=20)
+    parser.add_argument("--broker", choices=BROKERS, default="embedded")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="touchstream-bench-") as folder:
-        local = LocalOptions(Path(folder), options.workers, 0, 0, 0)
-        with LocalStack(load_settings(), local) as stack:
+    with (
+        tempfile.TemporaryDirectory(prefix="touchstream-bench-") as name,
+        chosen(options.broker, Path(name, "kafka")) as kafka,
+    ):
+        folder = Path(name, "stack")
+        folder.mkdir()
+        with local_stack(folder, load_settings(), workers=options.workers, kafka=kafka) as stack:
             client = connect(stack.settings)
             ports = stack.metrics_ports
             with Publisher(stack.settings) as publisher:

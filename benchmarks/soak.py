@@ -1,14 +1,14 @@
 """`make soak`: a steady load for a long time; does memory grow, does anything fall behind?
 
-Publishes a seeded mix by the same customers at a steady rate to the whole embedded stack, and looks
-every few seconds at the resident memory of the workers, the lag of all partitions, and the age of
-the oldest thing that waits for its commit. After a third of the time the same touchpoints come
-again, from the first on: the state grows no more, so memory should not either. In the end the
-workers are stopped and started anew, and the load goes on: what new workers need for the same state
-is no leak. Prints a line a minute, then the slope of memory over the second half beside the growth
-of state, memory before and after the new start, and the largest lag and age. Exit code 0 only if
-every touchpoint is counted once in the end, no commit was older than a minute and no worker ended
-by itself.
+Publishes a seeded mix by the same customers at a steady rate to the whole stack, on the embedded
+broker, which keeps everything in memory, or on Apache Kafka, which does not, and looks every few
+seconds at the resident memory of the workers, the lag of all partitions, and the age of the oldest
+thing that waits for its commit. After a third of the time the same touchpoints come again, from the
+first on: the state grows no more, so memory should not either. In the end the workers are stopped
+and started anew, and the load goes on: what new workers need for the same state is no leak. Prints
+a line a minute, then the slope of memory over the second half beside the growth of state, memory
+before and after the new start, and the largest lag and age. Exit code 0 only if every touchpoint is
+counted once in the end, no commit was older than a minute and no worker ended by itself.
 """
 
 import argparse
@@ -22,10 +22,13 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from brokers import BROKERS, chosen
+from stacks import local_stack
+
 from benchmarks.mix import touchpoints
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.local.processes import tail
-from touchstream.streams.local.stack import LocalOptions, LocalStack
+from touchstream.streams.local.stack import LocalStack
 from touchstream.streams.publisher import Publisher
 from touchstream.streams.settings import Settings
 
@@ -131,9 +134,14 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=1_000.0)
     parser.add_argument("--customers", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--broker", choices=BROKERS, default="embedded")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="touchstream-soak-") as folder:
-        local = LocalOptions(Path(folder), options.workers, 0, 0, 0)
+    with (
+        tempfile.TemporaryDirectory(prefix="touchstream-soak-") as name,
+        chosen(options.broker, Path(name, "kafka")) as kafka,
+    ):
+        folder = Path(name, "stack")
+        folder.mkdir()
         restarts: list[str] = []
 
         def restarted(text: str) -> None:
@@ -143,7 +151,13 @@ def main() -> int:
             print(text, *tail(log), sep="\n", flush=True)
 
         with (
-            LocalStack(Settings(), local, on_restart=restarted) as stack,
+            local_stack(
+                folder,
+                Settings(),
+                workers=options.workers,
+                kafka=kafka,
+                on_restart=restarted,
+            ) as stack,
             connect(stack.settings) as client,
         ):
             wait_until_ready(stack)

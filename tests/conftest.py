@@ -11,13 +11,12 @@ from contextlib import AbstractContextManager, contextmanager
 from uuid import uuid4
 
 import pytest
-from brokers import KafkaCluster
+from brokers import BROKERS, KafkaCluster, chosen
 
 from touchstream.streams.clickhouse import connect
 from touchstream.streams.settings import Settings
 
 READY = "listening on "
-BROKERS = {"embedded": 0, "kafka1": 1, "kafka3": 3}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,10 +34,8 @@ def kafka(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[KafkaCluster | None]:
     """The Kafka that was asked for; None: the embedded broker."""
-    if not (brokers := BROKERS[request.config.getoption("--broker")]):
-        yield None
-        return
-    with KafkaCluster(tmp_path_factory.mktemp("kafka"), brokers=brokers) as cluster:
+    folder = tmp_path_factory.mktemp("kafka")
+    with chosen(request.config.getoption("--broker"), folder) as cluster:
         yield cluster
 
 

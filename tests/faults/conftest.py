@@ -6,11 +6,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from brokers import KafkaCluster
+from brokers import BROKERS, KafkaCluster
 from link import Link, Network
 from rig import Ground, RigOf, rig
-
-BROKERS = {"embedded": 0, "kafka1": 1, "kafka3": 3}
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -14,7 +14,7 @@ and outlives a broker, not the cluster; logs stay. Whatever happens inside, noth
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +27,8 @@ from confluent_kafka.admin import AdminClient, TopicMetadata  # type: ignore[att
 from touchstream.streams.local.ports import LOOPBACK, choose_ports
 from touchstream.streams.settings import Settings
 
+BROKERS = {"embedded": 0, "kafka1": 1, "kafka3": 3}
+"""How many of Apache Kafka, by what `--broker` says."""
 ANSWER_SECONDS = 2.0
 POLL_SECONDS = 0.1
 NOBODY = -1
@@ -153,6 +155,16 @@ class KafkaCluster:
     def _end(self) -> None:
         for broker in self.brokers:
             broker.end()
+
+
+@contextmanager
+def chosen(name: str, folder: Path) -> Iterator[KafkaCluster | None]:
+    """The Kafka of this name in `BROKERS`; None: the embedded broker, which each stack starts."""
+    if not (brokers := BROKERS[name]):
+        yield None
+        return
+    with KafkaCluster(folder, brokers=brokers) as cluster:
+        yield cluster
 
 
 def lacks_replicas(topic: TopicMetadata) -> bool:

@@ -1,6 +1,7 @@
 """What a test runs on: the broker that was chosen, alone or below the whole product."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -21,12 +22,18 @@ IMPATIENT = Settings(session_timeout_seconds=3, rebalance_timeout_seconds=2)
 
 
 def local_stack(
-    folder: Path, settings: Settings, *, workers: int, kafka: KafkaCluster | None
+    folder: Path,
+    settings: Settings,
+    *,
+    workers: int,
+    kafka: KafkaCluster | None,
+    on_restart: Callable[[str], None] = logging.warning,
 ) -> LocalStack:
     """Workers, an embedded ClickHouse, and `kafka` or else an embedded broker, on free ports."""
-    if kafka is None:
-        return LocalStack(settings, LocalOptions(folder, workers, 0, 0, 0))
-    return LocalStack(kafka.settings(settings), LocalOptions(folder, workers, None, 0, 0))
+    if kafka:
+        settings = kafka.settings(settings)
+    options = LocalOptions(folder, workers, None if kafka else 0, 0, 0)
+    return LocalStack(settings, options, on_restart=on_restart)
 
 
 def records_of(log: KafkaLog, topic: str, partition: int, start: int = 0) -> list[Record]:
