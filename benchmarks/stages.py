@@ -74,7 +74,7 @@ def main() -> None:
     settings, catalogue = Settings(), load_catalogue()
     codec = TouchpointCodec(max_payload_bytes=settings.max_payload_bytes)
     gc.freeze()
-    gc.set_threshold(100_000, 50, 100)  # as a worker does
+    gc.set_threshold(1_000_000, 50, 100)  # as a worker does
     ingest = Ingest(codec, tokens_of(settings), settings)
     logs = {c: Log(ingest, touchpoint_topic(c), n) for n, c in enumerate(CHANNELS)}
     published: dict[str, list[Entry]] = {channel: [] for channel in CHANNELS}

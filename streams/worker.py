@@ -86,8 +86,9 @@ def run_worker(settings: Settings) -> None:
     telemetry.show(health)
     serve(settings, telemetry.registry, health, lambda: watchdog.stuck)
     # Millions of long-lived objects and few cycles: collect rarely, and not what is there already.
+    # The objects of a chunk, 100,000 and more, must not start a collection: it would find nothing.
     gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
+    gc.set_threshold(1_000_000, 50, 100)
     watchdog.start()
     worker = Worker(app.faust, watchdog, loglevel=settings.log_level.upper(), loop=loop)
     worker.execute_from_commandline()
