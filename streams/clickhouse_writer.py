@@ -110,14 +110,18 @@ class Inserter:
             self._client = self._connect(
                 self._settings, send_receive_timeout=TIMEOUT_SECONDS, dedicated_pool=True
             )
-        self._client.insert(
+        context = self._client.create_insert_context(
             table.name,
-            list(zip(*rows, strict=True)),
             column_names=table.column_names,
             column_types=_types(table),
             column_oriented=True,
             settings=_deduplication(table, rows),
         )
+        try:
+            self._client.insert(data=list(zip(*rows, strict=True)), context=context)
+        finally:
+            # It refers to itself, and would keep all rows until a garbage collection.
+            vars(context).clear()
 
     def close(self) -> None:
         """Close the connection, if there is one."""

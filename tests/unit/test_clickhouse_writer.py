@@ -1,10 +1,12 @@
 """Group commit, retry, bisection, cancellation and closing of the writer, over a fake client."""
 
 import asyncio
+import gc
 import json
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
+from weakref import ref
 
 import pytest
 from clickhouse_connect.driver.exceptions import (
@@ -14,6 +16,7 @@ from clickhouse_connect.driver.exceptions import (
     OperationalError,
     ProgrammingError,
 )
+from clickhouse_connect.driver.insert import InsertContext
 
 from touchstream.streams.clickhouse import Failure, explain, failure_of
 from touchstream.streams.clickhouse_writer import BLOCK_ROWS, ClickHouseWriter, Inserter, Pace
@@ -39,21 +42,28 @@ class FakeClient:
         self.inserts: list[tuple[str, list[Row]]] = []
         self.tokens: list[tuple[str, str | None]] = []
         """Table and token of every attempt."""
+        self.contexts: list[ref[InsertContext]] = []
         self.started = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
         self.threads: set[int] = set()
         self.closed = False
 
-    def insert(self, table: str, columns: list[Row], **options: Any) -> None:
+    def create_insert_context(self, table: str, **options: Any) -> InsertContext:
+        context = InsertContext(table, **options)
+        self.contexts.append(ref(context))
+        return context
+
+    def insert(self, data: list[Row], context: InsertContext) -> None:
+        table, columns, context.data = context.table, data, data
         self.threads.add(threading.get_ident())
         self.started.set()
         assert self.gate.wait(10)
-        self.tokens.append((table, options["settings"].get("insert_deduplication_token")))
+        self.tokens.append((table, context.settings.get("insert_deduplication_token")))
         error = self.errors.pop(0) if self.errors else None
         if error:
             raise error
-        if len(columns) != len(options["column_names"]):
+        if len(columns) != len(context.column_names):
             raise ProgrammingError("Insert data column count does not match column names")
         rows = list(zip(*columns, strict=True))
         if table in self.refused_tables or any(row[0] == BAD for row in rows):
@@ -536,3 +546,16 @@ def test_a_failed_connection_says_what_to_do(
     explained = explain(DatabaseError("no", code=code), Settings())
     assert type(explained) is kind
     assert advice in str(explained)
+
+
+def test_rows_are_let_go_without_a_garbage_collection() -> None:
+    async def body(writer: ClickHouseWriter, client: FakeClient, _: Watch) -> None:
+        await writer.insert({LETTERS: [letter("a")]})
+
+    gc.disable()
+    try:
+        client = run(body, wake=True)
+    finally:
+        gc.enable()
+    [context] = client.contexts
+    assert context() is None

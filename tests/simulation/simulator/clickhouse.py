@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
+from types import SimpleNamespace
 from typing import Any
 
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
@@ -138,9 +139,13 @@ class Client:
     def __init__(self, server: ClickHouse) -> None:
         self._server = server
 
-    def insert(self, table: str, columns: Sequence[Sequence[Any]], **options: Any) -> None:
+    def create_insert_context(self, table: str, **options: Any) -> SimpleNamespace:
+        """What says where data go."""
+        return SimpleNamespace(table=table, **options)
+
+    def insert(self, data: Sequence[Sequence[Any]], context: SimpleNamespace) -> None:
         """Insert columns."""
-        self._server.insert(NAMED[table], list(zip(*columns, strict=True)))
+        self._server.insert(NAMED[context.table], list(zip(*data, strict=True)))
 
     def close(self) -> None:
         """Nothing to close."""
