@@ -23,6 +23,8 @@ from touchstream.streams.table import Row, Table
 from touchstream.streams.topics import BATCH_BYTES
 
 RECORD_OVERHEAD_BYTES = 64
+FIRST_RECORDS = 1_000
+"""Records of a lane's first chunk, when nothing is known of how much state they change."""
 ROWS_AHEAD = 20_000
 """Rows that may wait to be stored before nothing more is computed."""
 
@@ -119,6 +121,7 @@ class Lane:
         self._place = topic, partition
         self._ports = ports
         self._computed = -1
+        self._fitting = FIRST_RECORDS
         self._saving = Unsaved()
         self._unsaved = Unsaved()
         self._save_turn = asyncio.Lock()
@@ -175,31 +178,21 @@ class Lane:
         await self.save()
 
     async def advance(self, records: Sequence[Record]) -> None:
-        """Compute a chunk and send its messages; `save` makes it durable.
+        """Compute records and send their messages; `save` makes them durable.
 
         A message may be sent before the state that it comes from is durable: should that be lost,
-        the same records make the same message at the same position again.
+        the same records make the same message at the same position again. A chunk whose state does
+        not fit into a batch is computed again with fewer records, so its size follows those before.
         """
         fresh = [record for record in records if record.offset > self.advanced]
-        if not fresh:
-            return
-        began = time.perf_counter()
-        outcome = self._compute(fresh)
-        if outcome.state_bytes > BATCH_BYTES // 2 and len(fresh) > 1:
-            half = len(fresh) // 2
-            await self.advance(fresh[:half])
-            await self.advance(fresh[half:])
-            return
-        if self._unsaved.state_bytes + outcome.state_bytes > BATCH_BYTES // 2:
-            await self.save()
-        grouped = by_partition(outcome.messages)
-        await asyncio.gather(*(self._append(*place, entries) for place, entries in grouped.items()))
-        self._computed = outcome.applied
-        self._unsaved.add(outcome, len(fresh), began)
-        only_rejected = outcome.rejected_last == len(fresh)
-        self.rejected_last = outcome.rejected_last + (self.rejected_last if only_rejected else 0)
-        if self.is_full:
-            await self.save()
+        while fresh:
+            chunk = fresh[: self._fitting]
+            began = time.perf_counter()
+            outcome = self._compute(chunk)
+            self._fitting = fitting(len(chunk), outcome.state_bytes)
+            if outcome.state_bytes <= BATCH_BYTES // 2 or len(chunk) == 1:
+                await self._keep(outcome, len(chunk), began)
+                fresh = fresh[len(chunk) :]
 
     async def save(self) -> None:
         """Insert the rows and store the state of all chunks that were computed until now.
@@ -224,6 +217,19 @@ class Lane:
             seconds = time.perf_counter() - began
             self._ports.observer.chunk_done(self, outcome, records, seconds)
 
+    async def _keep(self, outcome: Outcome, records: int, began: float) -> None:
+        """Send the messages of a chunk; what it changed waits to be saved."""
+        if self._unsaved.state_bytes + outcome.state_bytes > BATCH_BYTES // 2:
+            await self.save()
+        grouped = by_partition(outcome.messages)
+        await asyncio.gather(*(self._append(*place, entries) for place, entries in grouped.items()))
+        self._computed = outcome.applied
+        self._unsaved.add(outcome, records, began)
+        only_rejected = outcome.rejected_last == records
+        self.rejected_last = outcome.rejected_last + (self.rejected_last if only_rejected else 0)
+        if self.is_full:
+            await self.save()
+
     def _compute(self, records: Sequence[Record]) -> Outcome:
         source = self._ports.sources[self.topic]
         return run_chunk(
@@ -233,6 +239,11 @@ class Lane:
     async def _append(self, topic: str, partition: int, entries: Sequence[Entry]) -> None:
         for batch in batches(entries, BATCH_BYTES):
             await self._ports.log.append(topic, partition, batch)
+
+
+def fitting(records: int, state_bytes: int) -> int:
+    """How many records should change a quarter of a batch, if that many changed `state_bytes`."""
+    return max(1, records * (BATCH_BYTES // 4) // max(1, state_bytes))
 
 
 def by_partition(messages: Sequence[Message]) -> dict[tuple[str, int], list[Entry]]:

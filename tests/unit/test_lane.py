@@ -1,8 +1,9 @@
-"""The order inside a chunk, replays, halving, and what a failing port leaves behind."""
+"""The order inside a chunk, replays, sizes of chunks, and what a failing port leaves behind."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,7 +24,7 @@ from touchstream.streams.lane import (
 from touchstream.streams.log import Entry, Reading
 from touchstream.streams.memory_log import MemoryLog
 from touchstream.streams.records import Message, Record
-from touchstream.streams.stage import Outcome
+from touchstream.streams.stage import Outcome, Stage, run_chunk
 from touchstream.streams.state import State
 from touchstream.streams.table import Row, Table
 from touchstream.streams.tables import FACTS
@@ -256,7 +257,7 @@ def state_batches(world: World) -> list[int]:
     return sizes
 
 
-def test_chunk_whose_state_would_be_too_large_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunk_whose_state_would_be_too_large_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane_module, "BATCH_BYTES", 1000)
     world = World()
     lane = taken(world)
@@ -267,12 +268,38 @@ def test_chunk_whose_state_would_be_too_large_is_halved(monkeypatch: pytest.Monk
     assert (lane.applied, len(lane.values)) == (15, 16)
 
 
+def test_size_of_chunks_is_learned_so_nothing_is_computed_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lane_module, "BATCH_BYTES", 1000)
+    world = World()
+    lane = taken(world)
+    process(lane, records(0, 16, size=100))
+    computed: list[int] = []
+
+    def watched(stage: Stage, chunk: Sequence[Record], *values: Any, **where: Any) -> Outcome:
+        computed.extend(record.offset for record in chunk)
+        return run_chunk(stage, chunk, *values, **where)
+
+    monkeypatch.setattr(lane_module, "run_chunk", watched)
+    process(lane, records(16, 64, size=100))
+    assert computed == list(range(16, 64))
+
+
+def test_chunks_grow_again_when_state_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "BATCH_BYTES", 1000)
+    world = World()
+    lane = taken(world)
+    process(lane, [*records(0, 4, size=400), *records(4, 1000)])
+    assert len(world.outcomes) < 60
+
+
 def test_record_with_too_large_a_state_stands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane_module, "BATCH_BYTES", 1000)
     world = World()
-    process(taken(world), [*records(0, 1, size=800), *records(1, 3)])
-    assert world.rows == [(0,), (1,), (2,)]
-    assert [outcome.applied for outcome in world.outcomes] == [0, 2]
+    process(taken(world), [*records(0, 1, size=800), *records(1, 4)])
+    assert world.rows == [(0,), (1,), (2,), (3,)]
+    assert [outcome.applied for outcome in world.outcomes] == [0, 1, 3]
 
 
 @pytest.mark.parametrize("broken", [OUTPUT, "rows"])
