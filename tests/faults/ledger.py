@@ -55,6 +55,11 @@ class Ledger:
                 self.published.append((channel, touchpoint))
                 publisher.publish(channel, touchpoint)
 
+    def take_refused(self) -> list[oracle.Published]:
+        """Touchpoints that Kafka has refused, which are to be published again."""
+        refused, self.refused = self.refused, {}
+        return [each for each in self.published if (each[0], each[1]["event_id"]) in refused]
+
     @contextmanager
     def publishing(
         self,
