@@ -156,6 +156,7 @@ def rig(
         links: Sequence[Link] = ground.kafka_links
         if ground.kafka:
             settings = ground.kafka.settings(settings)
+            running.callback(ground.kafka.delete_topics, settings.topic_prefix)
         else:
             link, settings = running.enter_context(_embedded(folder, ground.network, settings))
             links = [link]
