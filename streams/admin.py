@@ -27,6 +27,10 @@ TIMEOUT_SECONDS = 10.0
 POLL_SECONDS = 0.1
 
 
+class MissingTopicsError(ConfigurationError):
+    """A topic that the broker asked does not know, or does not know yet."""
+
+
 class Difference(NamedTuple):
     """An existing topic that is not configured as the settings say."""
 
@@ -134,9 +138,21 @@ def topic_sources(settings: Settings, topics: Collection[str]) -> dict[str, int]
     """A number for each topic as it exists now, from Kafka's topic id.
 
     A topic that was deleted and created again has another number, so that its records are not
-    taken for replays of its predecessor's.
+    taken for replays of its predecessor's. Created topics reach the brokers one by one, so one that
+    a broker does not know is asked for again for 10 seconds; then a MissingTopicsError says so.
     """
     client = admin_client(settings)
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while True:
+        try:
+            return _sources(client, settings, topics)
+        except MissingTopicsError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_SECONDS)
+
+
+def _sources(client: AdminClient, settings: Settings, topics: Collection[str]) -> dict[str, int]:
     names = TopicCollection([settings.topic_prefix + topic for topic in topics])
     described = client.describe_topics(names, request_timeout=TIMEOUT_SECONDS)
     prefix = len(settings.topic_prefix)
@@ -159,7 +175,7 @@ def _result(future: "Future[Any]", settings: Settings) -> Any:
         if code == "TOPIC_ALREADY_EXISTS":
             return None
         if code == "UNKNOWN_TOPIC_OR_PART":
-            raise ConfigurationError("topics are missing: run `touchstream topics apply`") from None
+            raise MissingTopicsError("topics are missing: run `touchstream topics apply`") from None
         if code.startswith("_"):
             raise unreachable(settings, error) from None
         raise ConfigurationError(f"Kafka refused: {error.args[0].str()}") from None

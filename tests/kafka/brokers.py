@@ -142,6 +142,11 @@ class KafkaCluster:
         for done in client.delete_topics(names).values():
             done.result(READY_SECONDS)
 
+    def wait_until_forgotten(self, topic: str) -> None:
+        """Wait until no broker shows a deleted topic; they learn of it one by one."""
+        for broker in self.brokers:
+            broker.wait_until(partial(self._has_forgotten, broker, topic))
+
     def admin(self) -> AdminClient:
         """Administrative client, past any proxy."""
         return AdminClient({"bootstrap.servers": self.inner_servers}, logger=SILENT)
@@ -153,6 +158,10 @@ class KafkaCluster:
             with suppress(KafkaException):  # asked again
                 yield self.admin().list_topics(timeout=ANSWER_SECONDS).topics
             time.sleep(POLL_SECONDS)
+
+    def _has_forgotten(self, broker: Broker, topic: str) -> bool:
+        asked = AdminClient({"bootstrap.servers": f"{LOOPBACK}:{broker.inner_port}"}, logger=SILENT)
+        return topic not in asked.list_topics(timeout=ANSWER_SECONDS).topics
 
     def _knows(self, node: int) -> bool:
         try:

@@ -1,6 +1,7 @@
 """Topics as `touchstream topics apply` makes them for production, as the brokers describe them."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from brokers import KafkaCluster
@@ -89,7 +90,16 @@ def test_a_topic_that_is_created_again_is_another_source(
 ) -> None:
     before = topic_sources(settings, [IDENTITY])
     assert topic_sources(settings, [IDENTITY]) == before
-    client, name = cluster.admin(), settings.topic_prefix + IDENTITY
-    client.delete_topics([name])[name].result()
+    name = settings.topic_prefix + IDENTITY
+    cluster.delete_topics(name)
+    cluster.wait_until_forgotten(name)
     assert apply_topics(settings) == [name]
     assert topic_sources(settings, [IDENTITY]) != before
+
+
+def test_topics_that_are_only_being_created_are_waited_for(cluster: KafkaCluster) -> None:
+    settings = cluster.settings(Settings(partitions=2))
+    with ThreadPoolExecutor(1) as pool:
+        asked_early = pool.submit(topic_sources, settings, [IDENTITY])
+        apply_topics(settings)
+        assert asked_early.result() == topic_sources(settings, [IDENTITY])
