@@ -63,6 +63,7 @@ class Lanes:
         self._queues: dict[Place, asyncio.Queue[Work]] = {}
         self._tasks: dict[Place, asyncio.Task[None]] = {}
         self._changelogs: dict[Place, Changelog] = {}
+        self._stopping = False
 
     def put(self, stage: Stage, stateful: bool, place: Place, work: Work) -> None:
         """Queue a chunk behind the earlier ones of its partition."""
@@ -86,14 +87,22 @@ class Lanes:
             del self._changelogs[place]
 
     async def stop(self, grace_seconds: float) -> None:
-        """Finish the chunks in work, then stop."""
-        queues = [self._queues[place] for place in self._tasks]
-        waiting = asyncio.gather(*(queue.join() for queue in queues))
+        """Finish the chunks in work, then stop; what another worker has claimed is left to it."""
+        self._stopping = True
+        waiting = asyncio.gather(*(self._finished(place) for place in self._tasks))
         try:
             await asyncio.wait_for(waiting, grace_seconds)
         except TimeoutError:
             log.warning("chunks abandoned at stop; they will be processed again")
         await self.revoke(list(self._tasks))
+
+    async def _finished(self, place: Place) -> None:
+        """Wait until all chunks of a partition are durable, or its lane has ended."""
+        durable = asyncio.create_task(self._queues[place].join())
+        try:
+            await asyncio.wait([durable, self._tasks[place]], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            durable.cancel()
 
     def _lane(self, stage: Stage, stateful: bool, place: Place) -> Lane:
         topic, partition = place
@@ -112,8 +121,11 @@ class Lanes:
                 raise
             self._end(lane)  # something inside was: the lane would be gone, its chunk in hand
         except OwnershipLost as lost:
-            log.error("stopping: %s", lost)
-            self._end_process(EXIT_SOFTWARE)
+            if self._stopping:  # Faust tells nobody of a rebalance while it stops
+                log.info("left to its new owner: %s", lost)
+            else:
+                log.error("stopping: %s", lost)
+                self._end_process(EXIT_SOFTWARE)
         except BaseException:
             self._end(lane)
 

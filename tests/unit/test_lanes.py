@@ -451,6 +451,29 @@ def test_stop_finishes_the_chunks_in_work() -> None:
     assert run(body).acknowledged == [(0, 2), (0, 4)]
 
 
+def test_stop_leaves_what_another_worker_has_claimed_to_it_and_finishes_the_rest() -> None:
+    """Faust tells nobody of a rebalance while it stops, so a lane may learn of it from Kafka."""
+
+    async def body(world: World, lanes: Lanes) -> None:
+        gate, other = world.shut(0), world.shut(1)
+        world.put(lanes, 0, 0, 2)
+        world.put(lanes, 1, 0, 2)
+        await settle()
+        stopping = asyncio.create_task(lanes.stop(1000))
+        successor = world.lanes()
+        taken = world.put(successor, 0, 0, 2)
+        await settle()
+        gate.set()
+        await taken.wait()
+        assert not stopping.done()
+        other.set()
+        await stopping
+        await successor.revoke([ZERO])
+
+    world = run(body)
+    assert (sorted(world.acknowledged), world.exits) == ([(0, 2), (1, 2)], [])
+
+
 def test_stop_abandons_what_does_not_end_in_time() -> None:
     async def body(world: World, lanes: Lanes) -> None:
         gate = world.shut(0)
