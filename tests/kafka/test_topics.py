@@ -1,7 +1,9 @@
 """Topics as `touchstream topics apply` makes them for production, as the brokers describe them."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import pytest
 from brokers import KafkaCluster
@@ -97,9 +99,19 @@ def test_a_topic_that_is_created_again_is_another_source(
     assert topic_sources(settings, [IDENTITY]) != before
 
 
-def test_topics_that_are_only_being_created_are_waited_for(cluster: KafkaCluster) -> None:
+def test_topics_that_are_only_being_created_are_waited_for(
+    cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = cluster.settings(Settings(partitions=2))
+    waiting, sleep = Event(), time.sleep
+
+    def sleep_and_say_so(seconds: float) -> None:
+        waiting.set()
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", sleep_and_say_so)
     with ThreadPoolExecutor(1) as pool:
         asked_early = pool.submit(topic_sources, settings, [IDENTITY])
+        assert waiting.wait(10)
         apply_topics(settings)
         assert asked_early.result() == topic_sources(settings, [IDENTITY])
